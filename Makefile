@@ -1,0 +1,41 @@
+# Each of these makes .venv when it is missing, installs the kit into it, and does its job:
+#
+#   make demo      train three recipes on the shipped people and compare them      (runs/demo)
+#   make test      run every test and every notebook
+#   make lab       open JupyterLab in nbs/
+#   make export    write sshpe/ from the notebooks, and clean the notebooks
+#   make install   only install
+#
+# PYTHON=python3.12 picks the Python that .venv is made of; PIP_FLAGS="..." is handed to pip.
+
+PYTHON    ?= python3
+PIP_FLAGS ?=
+EXTRAS    ?= render,dev
+BIN       := .venv/bin
+READY     := .venv/.installed
+
+.PHONY: help demo test lab export install
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(READY)
+	@$(BIN)/sshpe demo
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+lab: $(READY)
+	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs
+
+export: $(READY)
+	@$(BIN)/nbdev_export
+	@$(BIN)/nbdev_clean
+
+install: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "sshpe needs Python 3.10 or newer, this is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "could not make .venv (Debian and Ubuntu need the package python3-venv)"; exit 1; }
+	@echo "installing into .venv: once, some minutes, about 6 GB where torch comes with GPU support ..."
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --quiet --editable '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,557 @@
+"""Reading, checking, cutting: against pycocotools, against drawn photos whose truth is known, and against every kind of bad input."""
+import copy, json, os, time
+from dataclasses import replace
+from pathlib import Path
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+from sshpe import data
+from sshpe.check import InputError
+from sshpe.data import (FILL, build_store, canvas_size, fingerprint, frames, load, mirror_pairs, open_photo, read_coco, read_folder, read_lsp,
+                        read_skeleton, to_crop, whole_photos)
+from sshpe.skeleton import COCO17, LSP14
+
+PHOTOS = os.environ.get('SSHPE_PHOTOS')
+photos = pytest.mark.skipif(not PHOTOS, reason='SSHPE_PHOTOS does not point at a folder with real photos')
+
+
+def person(id, image, x=20, y=10, w=30, h=60, J=17, **more):
+    k = np.array([[x + 1 + (w-2)*j/J, y + 1 + (h-2)*j/J, 1 + j % 2] for j in range(J)])
+    return dict(id=id, image_id=image, category_id=1, bbox=[x, y, w, h], area=w*h*.6, iscrowd=0, num_keypoints=J,
+                keypoints=k.round(2).ravel().tolist()) | more
+
+
+def category(**more):
+    return dict(id=1, name='person', supercategory='person', keypoints=list(COCO17.joints), skeleton=[[a+1, b+1] for a, b in COCO17.limbs]) | more
+
+
+def content():
+    "Three photos; four good people (1, 2, 5, 6), a crowd (3), somebody without joints (4)."
+    empty = person(4, 2, num_keypoints=0, keypoints=[0]*51)
+    return dict(images=[dict(id=i, file_name=f'{i}.jpg', width=80+i, height=100) for i in (1, 2, 3)], categories=[category()],
+                annotations=[person(1, 1), person(2, 1, 40, 30, 20, 20), person(3, 2, iscrowd=1), empty, person(5, 2), person(6, 3)])
+
+
+def write(root, d, photos=(1, 2, 3)):
+    (root/'annotations').mkdir(parents=True, exist_ok=True); (root/'train').mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i in photos: Image.fromarray(rng.integers(0, 255, (100, 80+i, 3), np.uint8)).save(root/f'train/{i}.jpg')
+    (root/'annotations/person_keypoints_train.json').write_text(d if isinstance(d, str) else json.dumps(d))
+    return root
+
+
+@pytest.fixture
+def tiny(tmp_path): return write(tmp_path/'tiny', content())
+
+
+@pytest.fixture
+def cache(tmp_path): return tmp_path/'cache'
+
+
+# ---------------------------------------------------------------- reading
+
+def against_pycocotools(people):
+    from pycocotools.coco import COCO
+    coco = COCO(people.annotations)
+    anns = [a for a in coco.loadAnns(coco.getAnnIds(iscrowd=False)) if max(a['keypoints'][2::3]) > 0]
+    assert people.ann_ids.tolist() == [a['id'] for a in sorted(anns, key=lambda a: people.ann_ids.tolist().index(a['id']))]
+    for i, a in enumerate(sorted(anns, key=lambda a: people.ann_ids.tolist().index(a['id']))):
+        im = coco.imgs[a['image_id']]
+        assert (people.image_ids[i], people.files[i]) == (a['image_id'], im['file_name'])
+        assert people.sizes[i].tolist() == [im['width'], im['height']]
+        np.testing.assert_allclose(people.boxes[i], a['bbox'], rtol=1e-6)
+        np.testing.assert_allclose(people.keypoints[i].ravel(), a['keypoints'], rtol=1e-6)
+        np.testing.assert_allclose(people.areas[i], a['area'], rtol=1e-6)
+    return len(anns)
+
+
+def test_coco_as_pycocotools_reads_it(tiny, capsys):
+    p = load('coco', tiny)
+    assert against_pycocotools(p) == 4 and p.ann_ids.tolist() == [1, 2, 5, 6] and p.skeleton is COCO17 and p.name == 'coco-train'
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'wild'])
+def test_shipped_people_as_pycocotools_reads_them(split, capsys):
+    assert against_pycocotools(load('people', split=split)) >= 500
+
+
+@photos
+@pytest.mark.parametrize('split, n', [('train', 86), ('val', 68)])
+def test_real_coco_as_pycocotools_reads_it(split, n, capsys):
+    assert against_pycocotools(load('coco', Path(PHOTOS)/'coco_mini', split)) == n
+
+
+def test_rows_of_people(tiny):
+    p = load('coco', tiny)
+    for rows in ([2, 0], np.array([False, True, False, True]), slice(1, 3), torch.tensor([3, 1]), 2):
+        q, expect = p[rows], np.atleast_1d(np.arange(4)[np.asarray(rows) if not isinstance(rows, slice) else rows])
+        assert q.ann_ids.tolist() == p.ann_ids[expect].tolist() and q.keypoints.shape == (len(expect), 17, 3) and q.sizes.shape == (len(expect), 2)
+        assert q.name == p.name and q.annotations == p.annotations
+
+
+def test_area_of_the_box_where_the_file_has_none(tmp_path):
+    d = content(); del d['annotations'][0]['area']
+    assert load('coco', write(tmp_path, d)).areas[0] == 30*60
+
+
+def test_crowds_and_people_of_other_categories_are_left_out(tmp_path):
+    d = content()
+    d['categories'].append(dict(id=2, name='hand', keypoints=['thumb', 'index'], skeleton=[[1, 2]]))
+    d['annotations'].append(person(9, 1, J=2, category_id=2))
+    write(tmp_path, d)
+    with pytest.raises(InputError, match='person, hand have different joints'): load('coco', tmp_path)
+    at = (tmp_path/'annotations/person_keypoints_train.json', tmp_path/'train')
+    assert read_coco(*at, category='person').ann_ids.tolist() == [1, 2, 5, 6]
+    hand = read_coco(*at, category='hand')
+    assert hand.ann_ids.tolist() == [9] and hand.skeleton.joints == ('thumb', 'index') and hand.skeleton.limbs == ((0, 1),)
+    with pytest.raises(InputError, match="no category 'hans': did you mean 'hand'"): read_coco(*at, category='hans')
+
+
+# ---------------------------------------------------------------- skeletons
+
+def test_skeleton_of_a_category():
+    s = read_skeleton(dict(name='animal', keypoints=['L_Eye', 'R_Eye', 'Nose', 'L_F_Paw', 'R_F_Paw'], skeleton=[[1, 3], [2, 3]]))
+    assert s.pairs == ((0, 1), (3, 4)) and s.flip == (1, 0, 2, 4, 3) and s.limbs == ((0, 2), (1, 2))
+    assert len(s.sigmas) == 5 and s.sigmas[0] == pytest.approx(np.mean(COCO17.sigmas), abs=1e-4)
+    assert read_skeleton(category()) is COCO17
+    assert read_skeleton(category(sigmas=[.1]*17)).sigmas == (.1,)*17
+
+
+@pytest.mark.parametrize('names, pairs', [
+    (COCO17.joints, COCO17.pairs), (['ankle_l', 'ankle_r', 'skull_top'], ((0, 1),)), (['Left Hand', 'Right Hand'], ((0, 1),)),
+    (['right_knee', 'left_knee'], ((1, 0),)), (['left_only', 'nose'], ()), (LSP14, ((3, 2), (4, 1), (5, 0), (9, 8), (10, 7), (11, 6)))])
+def test_mirror_pairs(names, pairs): assert sorted(mirror_pairs(names)) == sorted(pairs)
+
+
+# ---------------------------------------------------------------- bad input
+
+def edit(path, value):
+    "A change of the json: ('annotations', 0, 'bbox') -> value; KeyError removes."
+    def change(d):
+        for k in path[:-1]: d = d[k]
+        if value is KeyError: del d[path[-1]]
+        else: d[path[-1]] = value
+    return change
+
+
+def joint(i, j, x, y, v=2):
+    def change(d): d['annotations'][i]['keypoints'][3*j:3*j+3] = [x, y, v]
+    return change
+
+
+def both(*changes):
+    def change(d):
+        for c in changes: c(d)
+    return change
+
+
+A, I, C = 'annotations', 'images', 'categories'
+WRONG = {
+    'keypoint count': (edit((A, 0, 'keypoints'), [1, 2, 2]*16), r'person 1 has keypoints \(48 entries\) that are not the 3 x 17 numbers'),
+    'keypoints not numbers': (edit((A, 0, 'keypoints'), ['x']*51), 'person 1 has keypoints'),
+    'num_keypoints': (edit((A, 0, 'num_keypoints'), 3), 'person 1 has num_keypoints 3 but 17 joints with v above 0'),
+    'NaN joint': (joint(0, 2, float('nan'), 5), r"person 1 in '1.jpg' has a labelled joint that is not a finite number \(right_eye at nan, 5"),
+    'infinite joint': (joint(0, 2, 5, 1e400), 'not a finite number'),
+    'joint outside': (joint(4, 9, 300, 5), r'person 5 .* outside its photo \(left_wrist at 300, 5'),
+    'joint left of it': (joint(4, 9, -3, 5), 'outside its photo'),
+    'visibility': (joint(0, 0, 5, 5, 3), 'visibility that is not 0, 1 or 2'),
+    'box without area': (edit((A, 1, 'bbox'), [5, 5, 0, 20]), 'person 2 .* box without area .*w 0, h 20'),
+    'negative box': (edit((A, 1, 'bbox'), [5, 5, -9, 20]), 'box without area'),
+    'NaN box': (edit((A, 1, 'bbox'), [float('nan'), 5, 9, 20]), 'box that is not four finite'),
+    'box outside': (edit((A, 1, 'bbox'), [500, 5, 9, 20]), 'box outside its photo'),
+    'three numbers as box': (edit((A, 1, 'bbox'), [5, 5, 9]), 'person 2 has a box that is not four numbers'),
+    'area 0': (edit((A, 1, 'area'), 0), 'person 2 .* no area above 0'),
+    'no photo': (edit((I, 0, 'file_name'), 'gone.jpg'), "person 1 in 'gone.jpg' has no photo"),
+    'photo out of the root': (edit((I, 0, 'file_name'), '../secret.jpg'), "'../secret.jpg' points out of the photos' folder"),
+    'absolute photo': (edit((I, 0, 'file_name'), '/etc/passwd'), "'/etc/passwd' points out"),
+    'photo on a drive': (edit((I, 0, 'file_name'), 'C:\\x.jpg'), 'points out'),
+    'size of the photo': (edit((I, 0, 'width'), 0), "photo without width and height"),
+    'two people with one id': (edit((A, 1, 'id'), 1), r'annotations\[1\] has the id 1 of an earlier one'),
+    'two photos with one id': (edit((I, 1, 'id'), 1), r'images\[1\] has the id 1 of an earlier one'),
+    'id as text': (edit((A, 1, 'id'), '2'), r'annotations\[1\] has no proper "id"'),
+    'huge id': (edit((A, 1, 'id'), 2**63), r'annotations\[1\] has no proper "id"'),
+    'no keypoints': (edit((A, 0, 'keypoints'), KeyError), r'annotations\[0\] has no proper "keypoints"'),
+    'unknown photo': (edit((A, 0, 'image_id'), 77), 'person 1 has the image 77, which is not in the file'),
+    'unknown category': (edit((A, 0, 'category_id'), 77), 'person 1 has the category 77'),
+    'crowd as text': (edit((A, 0, 'iscrowd'), 'no'), 'iscrowd'),
+    'no images': (edit((I,), KeyError), 'not a COCO keypoint file: .*no list "images"'),
+    'images as object': (edit((I,), {}), 'no list "images"'),
+    'no people': (edit((A,), []), 'not a COCO keypoint file'),
+    'crowds only': (both(*(edit((A, i, 'iscrowd'), 1) for i in range(6))), 'no person with a labelled joint'),
+    'no joints in the category': (edit((C, 0, 'keypoints'), KeyError), 'no category lists "keypoints"'),
+    'a joint twice': (edit((C, 0, 'keypoints', 1), 'nose'), 'must list different names'),
+    'limb without joint': (both(edit((C, 0, 'keypoints', 1), 'eye'), edit((C, 0, 'skeleton', 0), [1, 18])), 'each limb .* from 1 to 17'),
+    'sigmas': (edit((C, 0, 'sigmas'), [0]*17), '"sigmas" must be 17 numbers above 0'),
+}
+
+
+@pytest.mark.parametrize('kind', WRONG)
+def test_bad_json_is_one_sentence(kind, tmp_path):
+    d = content(); change, says = WRONG[kind]
+    change(d)
+    with pytest.raises(InputError, match=says) as e: load('coco', write(tmp_path, d))
+    assert 'person_keypoints_train.json' in str(e.value) and '\n' not in str(e.value) and len(str(e.value)) < 600
+
+
+@pytest.mark.parametrize('text, says', [('not json', 'is not json'), ('[1, 2]', 'must be an object'), ('{}', 'no list "categories"'), ('[' * 100000, 'is not json'),
+                                        ('\udcff', 'is not json'), ('{"images": [' + '9' * 5000 + ']}', 'is not')])
+def test_not_coco(text, says, tmp_path):
+    write(tmp_path, content())
+    (tmp_path/'annotations/person_keypoints_train.json').write_bytes(text.encode('utf8', 'surrogateescape'))
+    with pytest.raises(InputError, match=says): load('coco', tmp_path)
+
+
+def test_all_problems_together(tmp_path):
+    d = content()
+    for change in (joint(0, 0, 999, 5), joint(1, 1, 5, 999), edit((A, 4, 'bbox'), [1, 1, 0, 0]), edit((A, 5, 'keypoints'), [])): change(d)
+    with pytest.raises(InputError, match='4 problems: .*; and 1 more. Mend') as e: load('coco', write(tmp_path, d))
+    assert len(e.value.problems) == 4 and {s.split()[1] for s in e.value.problems} == {'1', '2', '5', '6'}
+
+
+def test_bad_people_can_be_left_out(tmp_path):
+    d = content()
+    joint(0, 0, 999, 5)(d); d['annotations'][5]['keypoints'] = []
+    with pytest.warns(UserWarning, match='left out 2 bad entries'): p = load('coco', write(tmp_path, d), bad='drop')
+    assert p.ann_ids.tolist() == [2, 5]
+    with pytest.raises(InputError, match="no answer to bad people 'dorp': did you mean 'drop'"): load('coco', tmp_path, bad='dorp')
+
+
+def test_two_pixels_outside_are_forgiven(tmp_path):
+    d = content(); joint(0, 0, -2, 101)(d)
+    assert load('coco', write(tmp_path, d)).keypoints[0, 0].tolist() == [-2, 101, 2]
+
+
+def test_missing_folders(tiny, tmp_path):
+    for args, says in [(('coco', tmp_path/'no'), 'there is no folder'), (('coco', tiny, 'val'), 'has no annotations/person_keypoints_val.json'),
+                       (('coc', tiny), "no data set 'coc': did you mean 'coco'"), (('coco',), 'give root'), (('lspet', tiny), 'no file .*joints.mat'),
+                       (('folder', tiny), 'no .jpg or .png'), (('folder', tmp_path/'no'), 'there is no folder')]:
+        with pytest.raises(InputError, match=says): load(*args)
+    with pytest.raises(InputError, match='there is no folder .*x with the photos'): read_coco(tiny/'annotations/person_keypoints_train.json', tiny/'x')
+
+
+leaf = st.one_of(st.none(), st.booleans(), st.integers(), st.integers(-3, 120), st.floats(), st.text(max_size=4), st.just([]), st.just({}), st.just([[1]]),
+                 st.sampled_from(['../1.jpg', '1.jpg', '\0', 'x'*300, 1e300, 2**70, -1]))
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_no_json_ends_in_a_traceback(tmp_path_factory, pick):
+    "Any change of the json is refused in a sentence, or gives people whose every value passes the checks."
+    root = tmp_path_factory.getbasetemp()/'fuzz'
+    d = content()
+    for _ in range(pick.draw(st.integers(1, 3))):
+        at = d
+        while True:
+            keys = list(at) if isinstance(at, dict) else range(len(at))
+            k = pick.draw(st.sampled_from(list(keys)))
+            if isinstance(at[k], (dict, list)) and at[k] and pick.draw(st.integers(0, 9)): at = at[k]; continue
+            at[k] = copy.deepcopy(pick.draw(leaf)); break
+        if not d: break
+    if not root.exists(): write(root, content())
+    (root/'annotations/person_keypoints_train.json').write_text(json.dumps(d))
+    try: p = load('coco', root)
+    except InputError as e: assert '\n' not in str(e)
+    else: assert len(p) and np.isfinite(p.boxes).all() and (p.boxes[:, 2:] >= 1).all() and np.isfinite(p.keypoints[p.keypoints[..., 2] > 0]).all()
+
+
+# ---------------------------------------------------------------- photos
+
+def test_photos_that_are_broken(tiny, cache):
+    for i in (1, 3): (tiny/f'train/{i}.jpg').write_bytes((tiny/f'train/{i}.jpg').read_bytes()[:900])
+    with pytest.raises(InputError, match='2 problems: .*1.jpg is not a whole picture .*3.jpg is not a whole picture') as e:
+        build_store(load('coco', tiny), cache=cache)
+    assert 'Replace' in str(e.value) and list(cache.iterdir()) == []          # nothing half-built is left
+
+
+def test_photo_of_another_size(tiny, cache):
+    Image.new('RGB', (81, 99)).save(tiny/'train/1.jpg')
+    with pytest.raises(InputError, match=r'1.jpg is \(81, 99\) pixels wide and high, but the data set says \(81, 100\)'): build_store(load('coco', tiny), cache=cache)
+
+
+def test_photo_that_lies_on_its_side(tmp_path):
+    exif = Image.Exif(); exif[0x112] = 6                                       # "turn me clockwise to see me"
+    Image.fromarray(np.arange(40*60*3, dtype=np.uint8).reshape(40, 60, 3)).save(tmp_path/'a.png', exif=exif)
+    assert open_photo(tmp_path/'a.png').size == (40, 60) == data.photo_size(tmp_path/'a.png')
+    assert open_photo(tmp_path/'a.png', (60, 40)).size == (60, 40)             # a json that means the stored pixels gets them
+    assert read_folder(tmp_path).sizes.tolist() == [[40, 60]]
+
+
+@pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', 'CMYK', '1', 'I;16'])
+def test_every_kind_of_pixel(mode, tmp_path):
+    im = Image.new('I;16', (9, 7)) if mode == 'I;16' else Image.new('RGB', (9, 7), (9, 99, 200)).convert(mode)
+    im.save(p := tmp_path/('a.jpg' if mode == 'CMYK' else 'a.png'))
+    assert open_photo(p).mode == 'RGB' and open_photo(p).size == (9, 7)
+
+
+@pytest.mark.parametrize('blob', [b'', b'\xff\xd8\xff', b'GIF89a', b'\x89PNG\r\n\x1a\n' + b'\0'*40, b'BM' + b'\xff'*60, b'II*\0' + b'\1'*80])
+def test_not_a_photo(blob, tmp_path):
+    (tmp_path/'a.jpg').write_bytes(blob)
+    with pytest.raises(InputError, match='a.jpg is not a whole picture'): open_photo(tmp_path/'a.jpg')
+    with pytest.raises(InputError, match="'a.jpg' has a photo without width|has no area|1 problem"): read_folder(tmp_path)
+
+
+# ---------------------------------------------------------------- LSP
+
+def write_lsp(root, joints, size=(70, 90), digits=5):
+    from scipy.io import savemat
+    (root/'images').mkdir(parents=True)
+    savemat(root/'joints.mat', dict(joints=joints))
+    N = joints.shape[2]
+    for i in range(N): Image.new('RGB', size).save(root/f'images/im{i+1:0{digits}d}.jpg')
+    return root
+
+
+def lsp(N, seed=0):
+    "(N,14,3): places inside 70 x 90, flag 1."
+    r = np.random.default_rng(seed)
+    return np.concatenate([r.uniform(5, 65, (N, 14, 1)), r.uniform(5, 85, (N, 14, 1)), np.ones((N, 14, 1))], 2)
+
+
+def test_lspet(tmp_path):
+    j = lsp(13); j[0, 0] = -40, -60, 0; j[1, 1, :2] = 20, 400; j[2, :, 2] = 0          # hidden; outside; nobody
+    write_lsp(tmp_path, j.transpose(1, 2, 0))
+    train, val = load('lspet', tmp_path, 'train'), load('lspet', tmp_path, 'val')
+    assert val.ann_ids.tolist() == [6, 12] and train.ann_ids.tolist() == [1, 2, 4, 5, 7, 8, 9, 10, 11, 13]
+    assert train.skeleton is COCO17 and train.files[0] == 'im00001.jpg' and train.padding == 1
+    assert train.boxes.tolist() == [[0, 0, 70, 90]]*10
+    k = train.keypoints
+    assert (k[:, :5] == 0).all()                                                      # no face in LSP
+    for n, name in enumerate(LSP14[:12]):                                              # each limb joint at its own name
+        at = COCO17.joints.index(name)
+        np.testing.assert_allclose(k[4:, at], np.c_[j[[6, 7, 8, 9, 10, 12], n, :2], np.full(6, 2)], rtol=1e-6)
+    assert (k[0, 16] == 0).all() and (k[1, 14] == 0).all() and (k[..., 2] > 0).sum() == 120 - 2
+    on = k[0, k[0, :, 2] > 0, :2]
+    assert train.areas[0] == pytest.approx(np.ptp(on, axis=0).prod(), rel=1e-5)
+
+
+def test_lsp_flags_hidden_joints_the_other_way_round(tmp_path):
+    j = lsp(3); j[:, :, 2] = 0; j[0, 5, 2] = 1
+    p = read_lsp(write_lsp(tmp_path, j.transpose(2, 1, 0), digits=4))
+    assert p.files.tolist() == ['im0001.jpg', 'im0002.jpg', 'im0003.jpg']
+    assert p.keypoints[0, 15, 2] == 1 and (p.keypoints[:, 5:, 2] > 0).all() and (p.keypoints[1:, 5:, 2] == 2).all()
+
+
+def test_bad_lsp(tmp_path):
+    from scipy.io import savemat
+    write_lsp(tmp_path, lsp(4).transpose(1, 2, 0))
+    with pytest.raises(InputError, match="no split of LSP 'test'"): load('lspet', tmp_path, 'test')
+    (tmp_path/'images/im00002.jpg').unlink()
+    with pytest.raises(InputError, match="joints.mat: 1 problem: person 2 in 'im00002.jpg' has no photo"): load('lspet', tmp_path)
+    good = (tmp_path/'joints.mat').read_bytes()
+    for j, says in [(dict(joints=lsp(4)), 'shape'), (dict(other=1), 'not a MATLAB file with "joints"'), (dict(joints=lsp(4).transpose(1, 2, 0)*np.nan), 'flags'),
+                    (dict(joints='text'), 'not a MATLAB file|shape')]:
+        savemat(tmp_path/'joints.mat', j)
+        with pytest.raises(InputError, match=says): load('lspet', tmp_path)
+    for cut in (0, 100, 150, len(good)//2, len(good) - 3):
+        (tmp_path/'joints.mat').write_bytes(good[:cut])
+        with pytest.raises(InputError, match='joints.mat'): load('lspet', tmp_path)
+
+
+@photos
+def test_real_lspet():
+    train, val = (load('lspet', Path(PHOTOS)/'lspet', s) for s in ('train', 'val'))
+    assert len(train) == 2000 and len(val) == 400 and not set(train.ann_ids) & set(val.ann_ids) and (val.ann_ids % 6 == 0).all()
+    assert (train.keypoints[:, :5, 2] == 0).all() and (train.keypoints[:, 5:, 2] > 0).mean() > .97
+    assert ((train.keypoints[..., 0] <= train.sizes[:, :1] + 1) & (train.keypoints[..., 1] <= train.sizes[:, 1:] + 1)).all()
+
+
+def test_folder(tmp_path):
+    for n, s in (('b.png', (30, 50)), ('a.JPG', (40, 40)), ('c.jpeg', (64, 96))): Image.new('RGB', s).save(tmp_path/n)
+    (tmp_path/'notes.txt').write_text('x')
+    p = load('folder', tmp_path)
+    assert p.files.tolist() == ['a.JPG', 'b.png', 'c.jpeg'] and (p.keypoints == 0).all() and p.boxes[2].tolist() == [0, 0, 64, 96]
+    s = build_store(p, (96, 64), 1., cache=tmp_path/'cache')
+    np.testing.assert_allclose(s.matrix[2], [[1, 0, 0], [0, 1, 0]], atol=1e-6)          # a crop of the right size is taken as it is
+    assert (s.canvases[2] == 0).all()
+
+
+# ---------------------------------------------------------------- geometry
+
+boxes = st.tuples(st.floats(-20, 150), st.floats(-20, 150), st.floats(5, 200), st.floats(5, 200))
+sizes = st.sampled_from([(96, 64), (256, 192), (64, 64), (65, 47), (384, 288)])
+
+
+@given(boxes, sizes, st.floats(1, 2))
+def test_frame_holds_the_padded_box_and_no_more(box, size, padding):
+    M, (x, y, w, h), (H, W) = frames([box], size, padding)[0], box, size
+    assert M[0, 0] == M[1, 1] > 0 and M[0, 1] == M[1, 0] == 0                          # nobody is squeezed or turned
+    corners = to_crop(np.array([[x-.5, y-.5], [x+w-.5, y+h-.5]]), M)                    # box edges are half a pixel before pixel centres
+    lo, hi = corners[0] + .5, np.array([W, H]) - (corners[1] + .5)
+    np.testing.assert_allclose(lo, hi, atol=1e-4*W)                                     # centred
+    np.testing.assert_allclose(max((corners[1] - corners[0])/[W, H]), 1/padding, rtol=1e-4)   # and touching in one direction
+
+
+@given(st.integers(2, 400), st.floats(1, 2.5))
+def test_canvas_is_symmetric(n, margin):
+    n *= 2
+    c, = canvas_size((n,), margin)
+    assert (c - n) % 2 == 0 and abs(c - margin*n) <= 1 + 1e-9 and c >= n
+
+
+def test_margin_below_one():
+    with pytest.raises(InputError, match='margin must be 1 or more'): canvas_size((96, 64), .9)
+
+
+def blob(w, h, x, y, r):
+    "A photo with a soft white dot centred on (x, y), integers being pixel centres."
+    gx, gy = np.arange(w), np.arange(h)
+    g = np.exp(-((gx - x)**2)[None]/(2*r*r))*np.exp(-((gy - y)**2)[:, None]/(2*r*r))
+    return Image.fromarray((255*g).round().astype(np.uint8)).convert('RGB')
+
+
+@settings(max_examples=60)
+@given(st.integers(60, 700), st.integers(60, 700), st.floats(.05, .6), st.floats(.05, .6), st.floats(.2, .9), st.floats(.2, .9), st.sampled_from([1., 1.5, 2.]),
+       st.sampled_from([(96, 64), (65, 47), (256, 192)]), st.floats(.3, .7), st.floats(.3, .7))
+def test_a_dot_lands_where_the_matrix_says(tmp_path_factory, w, h, bx, by, bw, bh, margin, size, jx, jy):
+    "Cut a photo with one dot, find the dot in the canvas by its centre of mass, compare with the mapped joint."
+    box = [bx*w, by*h, bw*w*(1 - bx), bh*h*(1 - by)]
+    x, y = box[0] + jx*box[2] - .5, box[1] + jy*box[3] - .5
+    s = frames([box], size)[0][0, 0]
+    r = max(1.2, 3/s)
+    if min(x, w-1-x, y, h-1-y) < 4*r: return                                            # a dot that the photo cuts has another centre of mass
+    tmp = tmp_path_factory.mktemp('dot')
+    blob(w, h, x, y, r).save(tmp/'a.png')
+    p = whole_photos('dot', tmp, ['a.png'], [box], np.array([[[x, y, 2]] + [[0, 0, 0]]*16]))
+    store = build_store(p, size, margin, cache=tmp/'cache')
+    c = store.canvases[0][..., 0].astype(float)
+    c[(store.canvases[0] == FILL).all(-1)] = 0
+    c[c < 8] = 0
+    at = np.array([(c*np.arange(c.shape[1])).sum(), (c*np.arange(c.shape[0])[:, None]).sum()])/c.sum()
+    offset = (np.array(c.shape) - size)[::-1]/2
+    if (np.abs(np.array(c.shape)[::-1]/2 - at) > np.array(c.shape)[::-1]/2 - 4*max(3, r*s)).any(): return   # cut by the canvas
+    np.testing.assert_allclose(store.keypoints[0, 0, :2] + offset, at, atol=.12)
+
+
+@settings(max_examples=40)
+@given(st.integers(20, 200), st.integers(20, 200), st.floats(-.3, .8), st.floats(-.3, .8), st.floats(.3, 1.5), st.floats(.3, 1.5), st.sampled_from([1., 1.5, 2.1]))
+def test_inside_says_what_the_photo_fills(tmp_path_factory, w, h, bx, by, bw, bh, margin):
+    tmp = tmp_path_factory.mktemp('fill')
+    Image.new('RGB', (w, h), (255, 0, 255)).save(tmp/'a.png')
+    p = whole_photos('fill', tmp, ['a.png'], [[bx*w, by*h, bw*w, bh*h]])
+    store = build_store(p, (64, 48), margin, cache=tmp/'cache')
+    c, (x0, y0, x1, y1) = store.canvases[0], store.inside[0]
+    off = (np.array(c.shape[:2]) - (64, 48))[::-1]/2
+    X, Y = np.meshgrid(np.arange(c.shape[1]) - off[0], np.arange(c.shape[0]) - off[1])
+    inside = (X > x0) & (X < x1) & (Y > y0) & (Y < y1)
+    assert (c[inside] == (255, 0, 255)).all() and (c[~inside] == FILL).all()
+    M = store.matrix[0].astype(float)                                                   # every filled pixel shows the photo, and at most one row of it is lost
+    photo = to_crop(np.array([[-.5, -.5], [w-.5, h-.5]]), M)
+    edge = np.clip(photo, -off - .5, np.array([48, 64]) + off - .5)
+    gap = np.array([[x0, y0], [x1, y1]]) - edge
+    if inside.any(): assert (gap[0] > -1e-3).all() and (gap[0] < 1).all() and (gap[1] < 1e-3).all() and (gap[1] > -1).all()
+
+
+def test_a_fine_pattern_becomes_grey_not_moire(tmp_path):
+    board = ((np.add.outer(np.arange(960), np.arange(640)) % 2)*255).astype(np.uint8)
+    Image.fromarray(board).save(tmp_path/'a.png')
+    s = build_store(whole_photos('board', tmp_path, ['a.png']), (96, 64), 1., cache=tmp_path/'c')
+    assert s.canvases[0].std() < 2 and abs(s.canvases[0].mean() - 127.5) < 2
+
+
+# ---------------------------------------------------------------- the store
+
+def test_store_is_cut_once(tiny, cache, monkeypatch):
+    p = load('coco', tiny)
+    a = build_store(p, cache=cache)
+    monkeypatch.setattr(data, 'open_photo', lambda *_: pytest.fail('decoded again'))
+    b = build_store(p, cache=cache)
+    assert (a.canvases[:] == b.canvases[:]).all() and len(list(cache.iterdir())) == 1
+    assert isinstance(b.canvases.base, np.memmap) and not b.canvases.base.flags.writeable
+
+
+def test_workers_and_photo_order_change_nothing(tiny, tmp_path):
+    p = load('coco', tiny)
+    one, two = build_store(p, cache=tmp_path/'1', workers=0), build_store(p, cache=tmp_path/'2', workers=3)
+    turned = build_store(p[[3, 2, 1, 0]], cache=tmp_path/'3')
+    assert (one.canvases[:] == two.canvases[:]).all() and (one.canvases[::-1] == turned.canvases[:]).all()
+
+
+def test_one_decode_a_photo(tiny, cache, monkeypatch):
+    seen, real = [], data.open_photo
+    monkeypatch.setattr(data, 'open_photo', lambda f, s=None: seen.append(Path(f).name) or real(f, s))
+    build_store(load('coco', tiny), cache=cache)
+    assert sorted(seen) == ['1.jpg', '2.jpg', '3.jpg']
+
+
+def test_anything_that_matters_makes_another_store(tiny, cache):
+    p = load('coco', tiny)
+    build_store(p, cache=cache)
+    for q, kw in [(p, dict(margin=1.6)), (p, dict(size=(64, 64))), (p[:3], {}), (replace(p, padding=1.), {}), (replace(p, boxes=p.boxes + 1), {})]:
+        before = set(cache.iterdir()); build_store(q, cache=cache, **kw); assert len(set(cache.iterdir()) - before) == 1
+    Image.new('RGB', (81, 100), (1, 2, 3)).save(tiny/'train/1.jpg')                      # same list of people, another photo
+    assert (abs(build_store(p, cache=cache).canvases[0].astype(int) - (1, 2, 3)) < 3).all(-1).mean() > .3
+
+
+@pytest.mark.parametrize('harm', [lambda f: f.write_bytes(f.read_bytes()[:5000]), lambda f: f.write_bytes(b''), lambda f: f.write_bytes(b'x'*9999),
+                                  lambda f: np.save(f, np.zeros(3, np.uint8)), lambda f: np.save(f, np.array([{}], object), allow_pickle=True)])
+def test_half_a_store_is_not_trusted(tiny, cache, harm):
+    p = load('coco', tiny)
+    before = build_store(p, cache=cache).canvases[:]
+    harm(next(cache.iterdir()))
+    assert (build_store(p, cache=cache).canvases[:] == before).all()
+
+
+def test_store_that_cannot_be_written(tiny, tmp_path):
+    (tmp_path/'file').write_text('')
+    with pytest.raises(InputError, match='cannot write crops to .*SSHPE_CACHE'): build_store(load('coco', tiny), cache=tmp_path/'file')
+
+
+def test_full_disk(tiny, cache, monkeypatch):
+    def full(*_): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(os, 'pwrite', full)
+    with pytest.raises(InputError, match='no space left on the disk'): build_store(load('coco', tiny), cache=cache)
+    assert list(cache.iterdir()) == []
+
+
+def test_cache_folder(monkeypatch, root, tmp_path):
+    monkeypatch.delenv('SSHPE_CACHE', raising=False)
+    assert data.cache_folder() == root/'data/store'
+    monkeypatch.setenv('SSHPE_CACHE', str(tmp_path))
+    assert data.cache_folder() == tmp_path
+
+
+def test_sub_stores_and_batches(tiny, cache):
+    s = build_store(load('coco', tiny), cache=cache)
+    sub = s[[3, 1, 0]][[2, 0]]
+    assert len(sub) == 2 and (sub.matrix == s.matrix[[0, 3]]).all() and (sub.inside == s.inside[[0, 3]]).all() and (sub.keypoints == s.keypoints[[0, 3]]).all()
+    b = sub.batch(torch.tensor([1, 0, 1]))
+    assert b.shape == (3, 3, 144, 96) and b.dtype == torch.uint8 and b.is_contiguous(memory_format=torch.channels_last)
+    assert (b[0].permute(1, 2, 0).numpy() == s.canvases[3]).all() and (b[1].permute(1, 2, 0).numpy() == s.canvases[0]).all()
+    assert sub.canvases.base is s.canvases.base                                         # nothing was copied
+
+
+def test_unlabelled_joints_have_no_place_in_the_crop(tmp_path, cache):
+    d = content(); d['annotations'][0]['keypoints'][:3] = [0, 0, 0]; d['annotations'][0]['num_keypoints'] = 16
+    s = build_store(load('coco', write(tmp_path, d)), cache=cache)
+    assert s.keypoints[0, 0].tolist() == [0, 0, 0] and (s.keypoints[0, 1:, :2] != 0).all()
+
+
+def test_joints_land_in_the_crop():
+    p = load('people')
+    k = to_crop(p.keypoints, frames(p.boxes, (96, 64)))
+    on = p.keypoints[..., 2] > 0
+    assert ((k[on][:, :2] > -1) & (k[on][:, :2] < [64, 96])).all(1).mean() > .98         # the padding sees to that
+
+
+# ---------------------------------------------------------------- fingerprint
+
+def test_fingerprint(tiny):
+    p = load('coco', tiny)
+    assert fingerprint(p) == fingerprint(load('coco', tiny)) and len(fingerprint(p)) == 12
+    k = p.keypoints.copy(); k[0, 0, 0] += .5
+    changed = [replace(p, keypoints=k), replace(p, boxes=p.boxes + 1), replace(p, ann_ids=p.ann_ids + 1), replace(p, image_ids=p.image_ids + 1), p[:3],
+               replace(p, files=np.array(['x.jpg', *p.files[1:]])), p[[1, 0, 2, 3]]]
+    marks = {fingerprint(q) for q in changed}
+    assert len(marks) == len(changed) and fingerprint(p) not in marks
+    assert fingerprint(replace(p, root=Path('elsewhere'), name='other', files=p.files.astype('<U99'))) == fingerprint(p)
+
+
+def test_150_000_people_are_small_and_quick():
+    from sshpe.data import checks
+    n = 150_000
+    p = replace(whole_photos('big', '.', []), files=np.full(n, '000000000001.jpg'), image_ids=np.arange(n), ann_ids=np.arange(n),
+                boxes=np.tile(np.float32([1, 1, 50, 90]), (n, 1)), keypoints=np.full((n, 17, 3), 2, np.float32), areas=np.ones(n, np.float32),
+                sizes=np.full((n, 2), 640, np.int32))
+    start = time.time()
+    assert fingerprint(p) and len(checks(p)) == 10 and frames(p.boxes, (256, 192)).shape == (n, 2, 3)
+    assert time.time() - start < 10 and sum(getattr(p, f).nbytes for f in ('files', 'keypoints', 'boxes', 'areas', 'sizes', 'ann_ids', 'image_ids')) < 60e6

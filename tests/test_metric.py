@@ -1,0 +1,185 @@
+"Metrics against pycocotools on a file, the formula by hand, and plain loops."
+import contextlib, io, json
+from dataclasses import dataclass, replace
+from pathlib import Path
+import numpy as np, pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra.numpy import arrays
+from sshpe.check import InputError
+from sshpe.skeleton import COCO17, META7, Skeleton
+from sshpe import metric as m
+
+J = 17
+
+@dataclass(frozen=True)
+class Few:
+    "The fields of `People` that the metrics read."
+    name: str; skeleton: Skeleton; image_ids: np.ndarray; ann_ids: np.ndarray
+    boxes: np.ndarray; keypoints: np.ndarray; areas: np.ndarray; annotations: Path = None
+    def __len__(self): return len(self.boxes)
+
+def few(n=30, seed=0, images=12, share=.8):
+    r = np.random.default_rng(seed)
+    wh = r.uniform(20, 250, (n, 2)); xy = r.uniform(0, 300, (n, 2))
+    k = np.concatenate([xy[:,None] + r.random((n, J, 2))*wh[:,None], np.where(r.random((n, J, 1)) < share, r.integers(1, 3, (n, J, 1)), 0)], -1)
+    return Few('toy', COCO17, np.sort(r.integers(1, images+1, n)), np.arange(n) + 7, np.concatenate([xy, wh], 1).astype(np.float32),
+               k.astype(np.float32), (wh.prod(1)*.6).astype(np.float32))
+
+def noisy(p, s, seed=1):
+    r = np.random.default_rng(seed)
+    return (p.keypoints[...,:2] + r.normal(size=(len(p), J, 2))*s*np.sqrt(p.areas)[:,None,None], r.random((len(p), J)))
+
+def by_pycocotools(truth, results, ids=None):
+    "Two files in, ten numbers out: no line of ours in between."
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+    with contextlib.redirect_stdout(io.StringIO()):
+        gt = COCO(str(truth)); ev = COCOeval(gt, gt.loadRes(str(results)), 'keypoints')
+        if ids is not None: ev.params.imgIds = ids
+        ev.evaluate(); ev.accumulate(); ev.summarize()
+    return ev.stats, ev
+
+def on_disk(p, folder, extra=()):
+    "A COCO json written field by field, with whatever else `extra` holds."
+    anns = [dict(id=int(p.ann_ids[i]), image_id=int(p.image_ids[i]), category_id=1, iscrowd=0, area=float(p.areas[i]),
+                 bbox=[float(b) for b in p.boxes[i]], keypoints=[float(x) for x in p.keypoints[i].ravel()],
+                 num_keypoints=int(sum(p.keypoints[i,:,2] > 0))) for i in range(len(p))]
+    ids = sorted({a['image_id'] for a in anns} | {a['image_id'] for a in extra})
+    f = Path(folder)/'truth.json'
+    f.write_text(json.dumps(dict(images=[dict(id=i) for i in ids], annotations=anns + list(extra), categories=[dict(id=1, name='person')])))
+    return replace(p, annotations=f)
+
+crowd = dict(id=900, image_id=1, category_id=1, iscrowd=1, area=9000., bbox=[0., 0., 300., 300.], keypoints=[0.]*51, num_keypoints=0)
+bare = dict(id=901, image_id=2, category_id=1, iscrowd=0, area=900., bbox=[10., 0., 30., 30.], keypoints=[0.]*51, num_keypoints=0)
+stranger = dict(id=902, image_id=999, category_id=1, iscrowd=0, area=9e3, bbox=[0., 0., 90., 90.], keypoints=[5., 5., 2.]*17, num_keypoints=17)
+
+@pytest.mark.parametrize('noise', [.01, .05, .12, .4])
+def test_ap_is_pycocotools_on_files(tmp_path, noise):
+    p = on_disk(few(), tmp_path, [crowd, bare])
+    r = m.write_results(tmp_path/'r.json', m.coco_results(p, *noisy(p, noise)))
+    stats, _ = by_pycocotools(p.annotations, r)
+    for ours in (m.oks_ap(p, r), m.oks_ap(p, m.read_results(r))):
+        assert list(ours) == ['AP', 'AP50', 'AP75', 'APM', 'APL', 'AR']
+        assert all((v is None and s == -1) or v == pytest.approx(100*s, abs=1e-9) for v, s in zip(ours.values(), stats))
+
+def test_other_photos_of_the_json_do_not_count(tmp_path):
+    p = on_disk(few(), tmp_path, [stranger])
+    r = m.coco_results(p, p.keypoints, np.ones((len(p), J)))
+    assert m.oks_ap(p, r)['AP'] == pytest.approx(100)
+    f = m.write_results(tmp_path/'r.json', r)
+    assert by_pycocotools(p.annotations, f)[0][0] < 1
+    assert by_pycocotools(p.annotations, f, np.unique(p.image_ids))[0][0] == pytest.approx(1)
+
+def test_truth_from_memory_is_the_json(tmp_path):
+    p = few(); d = on_disk(p, tmp_path)
+    for noise in (.02, .1):
+        r = m.coco_results(p, *noisy(p, noise))
+        assert m.oks_ap(p, r) == m.oks_ap(d, r)
+
+@pytest.mark.parametrize('n', [1, 2, 30])
+def test_perfect(n):
+    p = few(n, share=.9)
+    e = m.evaluate(p, p.keypoints, np.ones((n, J)))
+    flat = [e[k] for k in (*m.AP_NAMES, 'PCK')] + [*e['PCK_meta'].values(), *e['PCK_joints'].values()]
+    assert all(v is None or v == pytest.approx(100) for v in flat) and e['AP'] == pytest.approx(100)
+    json.dumps(e, allow_nan=False)
+
+def test_missing_people_cost_recall():
+    p = few(40, images=40)
+    p = replace(p, image_ids=np.arange(1, 41))
+    p.keypoints[:,0,2] = 2
+    r = m.coco_results(p, p.keypoints, np.ones((40, J)))
+    assert m.oks_ap(p, r[:20])['AR'] == pytest.approx(50) and m.oks_ap(p, [])['AP'] == 0
+
+def test_oks_by_hand():
+    t = np.zeros((1, 2, 3)); t[0,:,2] = 1, 2
+    q = np.array([[[3., 4.], [0., 0.]]])
+    assert m.oks(q, t, [50.], [.5, .1])[0] == pytest.approx((np.exp(-25/(2*1**2*50)) + 1)/2)
+    t[0,0,2] = 0; assert m.oks(q, t, [50.], [.5, .1])[0] == 1
+    t[0,1,2] = 0; assert np.isnan(m.oks(q, t, [50.], [.5, .1])[0])
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 999), noise=st.floats(0, .5))
+def test_oks_is_pycocotools(tmp_path_factory, seed, noise):
+    f = tmp_path_factory.mktemp('o')
+    p = few(9, seed); p = on_disk(replace(p, image_ids=np.arange(1, 10)), f)
+    k, s = noisy(p, noise)
+    _, ev = by_pycocotools(p.annotations, m.write_results(f/'r.json', m.coco_results(p, k, s)))
+    theirs = np.array([ev.ious[i, 1][0, 0] for i in range(1, 10)])
+    seen = p.keypoints[...,2].any(1)
+    assert np.allclose(m.per_person_oks(p, k)[seen], theirs[seen], atol=1e-4)  # files keep three decimals
+    assert np.allclose(m.per_person_oks(p, k.round(3))[seen], theirs[seen], atol=1e-9)
+
+def loop_pck(q, t, v, s, a):
+    share, count = [], []
+    for j in range(q.shape[1]):
+        right = total = 0
+        for i in range(len(q)):
+            if v[i][j]:
+                total += 1
+                right += ((q[i,j,0]-t[i,j,0])**2 + (q[i,j,1]-t[i,j,1])**2)**.5 <= a*s[i]
+        share.append(right/total if total else float('nan')); count.append(total)
+    return share, count
+
+xy = arrays(np.float64, (4, 3, 2), elements=st.floats(-50, 50))
+@given(xy, xy, arrays(bool, (4, 3)), arrays(np.float64, 4, elements=st.floats(1, 300)), st.floats(.01, 1))
+def test_pck_is_the_loop(q, t, v, s, a):
+    d = np.sqrt(((q-t)**2).sum(-1))
+    v = v & (abs(d - a*s[:,None]) > 1e-6)       # ties within rounding are nobody's business
+    share, n = m.pck(q, t, v, s, a)
+    want, count = loop_pck(q, t, v, s, a)
+    assert np.array_equal(share, want, equal_nan=True) and n.tolist() == count
+
+def test_pck_border_is_right():
+    assert m.pck([[[10., 0]]], [[[0., 0]]], [[True]], [100.])[0][0] == 1
+
+def test_pck_table_groups_and_gaps():
+    p = few(10, share=1.)
+    p.keypoints[:,:5,2] = 0                     # LSP labels no face
+    q = p.keypoints[...,:2].copy(); q[:,15] += 1e4
+    t = m.pck_table(p, q)
+    assert t['meta']['head'] is None and t['joints']['nose'] is None and t['joints']['left_ankle'] == 0
+    assert t['meta']['ankle'] == 50 and t['mean'] == pytest.approx((50 + 5*100)/6) and list(t['meta']) == list(META7)
+    p.keypoints[...,2] = 0
+    assert m.pck_table(p, q)['mean'] is None
+
+def test_length():
+    p = few(5)
+    assert np.allclose(m.person_length(p), p.boxes[:,2:].max(1))
+    p.keypoints[0,:,2] = 0; p.keypoints[0,:2] = [[10, 20, 2], [40, 90, 1]]; p.keypoints[1,:,2] = 0
+    s = m.person_length(replace(p, name='lspet'))
+    assert s[0] == 70 and s[1] == 0 and np.isfinite(s).all()
+
+def test_other_skeletons():
+    sk = Skeleton('two', ('a', 'b'))
+    p = few(6); p = replace(p, skeleton=sk, keypoints=p.keypoints[:,:2])
+    e = m.evaluate(p, p.keypoints, np.ones((6, 2)))
+    assert e['AP'] is None and e['PCK'] == 100 and list(e['PCK_meta']) == ['a', 'b']
+    with pytest.raises(InputError, match='sigmas'): m.oks_ap(p, [])
+    e = m.evaluate(replace(p, skeleton=replace(sk, sigmas=(.1, .1))), p.keypoints, np.ones((6, 2)))
+    assert e['AP'] == pytest.approx(100)
+
+def test_results_format():
+    p = few(3); k, s = noisy(p, .1)
+    r = m.coco_results(p, k, s)
+    assert [x['image_id'] for x in r] == p.image_ids.tolist() and all(x['category_id'] == 1 for x in r)
+    a = np.array(r[2]['keypoints']).reshape(J, 3)
+    assert np.allclose(a[:,:2], k[2], atol=5.1e-4) and np.allclose(a[:,2], s[2], atol=1e-6)
+    assert m.coco_results(p, k.astype(np.float32), s) and json.loads(json.dumps(r)) == r
+    before = json.dumps(r); m.oks_ap(p, r); assert json.dumps(r) == before
+
+@given(arrays(np.float64, (3, 5), elements=st.floats(0, 1)))
+def test_person_score(s):
+    for row, ours in zip(s, m.person_score(s)):
+        above = [x for x in row if x > .2]
+        assert ours == pytest.approx(np.mean(above) if above else np.mean(row))
+
+def test_bad_input(tmp_path):
+    p = few(4); k, s = noisy(p, .1)
+    for q, c in ((k[:2], s), (k, s[:,:3]), (k*np.nan, s)):
+        with pytest.raises(InputError): m.coco_results(p, q, c)
+    with pytest.raises(InputError, match='not among'): m.oks_ap(p, [dict(m.coco_results(p, k, s)[0], image_id=77)])
+    for text in ('{', '{}', '[{"a": 1}]'):
+        (tmp_path/'r.json').write_text(text)
+        with pytest.raises(InputError): m.oks_ap(p, tmp_path/'r.json')
+    with pytest.raises(InputError): m.oks_ap(p, tmp_path/'absent.json')

@@ -1,0 +1,85 @@
+"""The plumbing: one list of requirements, a package that is what the notebooks export, a repository free of accidents."""
+import configparser, os, re, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+try: import tomllib
+except ModuleNotFoundError: import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def settings():
+    c = configparser.ConfigParser(interpolation=None)
+    c.read(ROOT / 'settings.ini')
+    return c['DEFAULT']
+
+
+def project(): return tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+
+
+def files():
+    "Every file that git tracks or would track; skips where git isn't there."
+    r = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True)
+    if r.returncode: pytest.skip('not a git checkout')
+    return [ROOT / p for p in r.stdout.split('\0') if p and (ROOT / p).is_file()]
+
+
+def test_one_list_of_requirements():
+    assert set(settings()['requirements'].split()) == set(project()['dependencies'])
+
+
+def test_version_and_python_agree():
+    import sshpe
+    assert settings()['version'] == sshpe.__version__
+    assert project()['requires-python'] == '>=' + settings()['min_python']
+
+
+def test_licence_is_whole(): assert 'TERMS AND CONDITIONS' in (ROOT / 'LICENSE').read_text()
+
+
+@pytest.mark.parametrize('job', ['help', 'demo', 'test', 'lab', 'export'])
+def test_make_knows(job):
+    r = subprocess.run(['make', '-n', job], cwd=ROOT, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+
+
+@pytest.fixture(scope='module')
+def copy(tmp_path_factory):
+    "The notebooks, exported and cleaned in a folder of their own, with no package to begin with."
+    to = tmp_path_factory.mktemp('export')
+    shutil.copy(ROOT / 'settings.ini', to)
+    shutil.copytree(ROOT / 'nbs', to / 'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
+    env = {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'PYTHONPATH')}   # nbdev_export does nothing under IN_TEST
+    for job in 'nbdev_export', 'nbdev_clean':
+        r = subprocess.run([Path(sys.executable).parent / job], cwd=to, env=env, capture_output=True, text=True)
+        assert r.returncode == 0, r.stderr
+    return to
+
+
+def test_package_is_what_the_notebooks_export(copy):
+    ours, theirs = ({p.relative_to(d): p.read_text() for p in (d / 'sshpe').rglob('*.py')} for d in (ROOT, copy))
+    assert sorted(ours) == sorted(theirs), 'modules without a notebook, or the other way round'
+    assert [str(k) for k in ours if ours[k] != theirs[k]] == [], 'run `make export`'
+
+
+def test_notebooks_are_clean(copy):
+    bad = [str(p.relative_to(ROOT)) for p in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts
+           and p.read_text() != (copy / p.relative_to(ROOT)).read_text()]
+    assert bad == [], 'run `make export`'
+
+
+# spelt in pieces, so that this file passes its own test
+MACHINE = [r'(?<![\w.$])/(?:' + '|'.join(['wo' 'rk', 'ro' 'ot', 'ho' 'me', 'o' 'pt', 'Us' 'ers']) + r')/\w',
+           'py' r'pi\.org', 'pythonho' 'sted', 'npm' r'js\.org', r'deb\.deb' 'ian', '/tm' r'p/\w', 'extra-ind' 'ex-url = ']
+
+
+def test_no_machine_in_the_files():
+    found = []
+    for p in files():
+        if p.suffix in {'.jpg', '.png', '.safetensors', '.npz', '.npy', '.pt', '.mat'} or p.stat().st_size > 20_000_000: continue
+        text = p.read_text(errors='replace')
+        text = re.sub(r'"image/png": "[^"]*"', '', text)
+        found += [f'{p.relative_to(ROOT)}: {m.group()}' for rule in MACHINE for m in re.finditer(rule, text)]
+    assert found == []
