@@ -54,7 +54,7 @@ def value(text:str): # of -p
     try: return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError): return text
 
-# %% ../nbs/15_cli.ipynb #5d98f4c5
+# %% ../nbs/15_cli.ipynb #ba0b9840
 def train(a):
     "Run nbs/runs/train.ipynb with these parameters, line by line."
     from dataclasses import asdict
@@ -64,7 +64,7 @@ def train(a):
     where, known = run.folder(c), run.admit(c) == 'unfinished'
     if where.exists(): run.lock(where); run.unlock(where)
     print(f'{c.recipe}, {c.labels} labels of {c.data}, preset {c.preset}, seed {c.seed} -> {where}' + (' (goes on)' if known else ''), flush=True)
-    steps = lambda: run.read(where/'config.json').get('steps', 0) if (where/'config.json').exists() else 0
+    steps = lambda: run.facts(where).get('steps', 0) if (where/'config.json').exists() else 0
     with launch.following(where/'log.csv', lambda text: print(text, flush=True), steps):
         try: launch.execute(run.home()/'nbs/runs/train.ipynb', where/'train.ipynb', {**asdict(c), 'out': str(where)})
         except launch.Failed as e: raise launch.Failed(f'{e}; the same command goes on from the last checkpoint') from e
@@ -75,16 +75,15 @@ def scores(m:dict, # metrics.json
           )->str:
     "The figures of each network as a table."
     from sshpe.run import columns
-    names = ['AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'PCK']
-    rows = {**m['networks'], 'headline': m['headline']}
-    return columns([dict(network=n, **{k: None if r.get(k) is None else round(float(r[k]), 1) for k in names}) for n, r in rows.items()])
+    from sshpe.training import score_rows
+    return columns(score_rows(m))
 
-# %% ../nbs/15_cli.ipynb #a571a3e1
+# %% ../nbs/15_cli.ipynb #87a4a2e1
 def evaluate(a):
     "Run nbs/runs/evaluate.ipynb and print its figures."
     from sshpe import launch, run
     need(run.state(a.run) == 'finished', f'{a.run} is not a finished run: train it first, or go on with it.')
-    c = run.read(Path(a.run)/'config.json')['config']
+    c = run.facts(a.run)['config']
     data = a.data or c['data']
     root = a.root or ('' if a.data and a.data != c['data'] else c['root'])
     where = Path(a.run)/'evaluate'/(f'{data}-{a.split}' + '-flip'*a.flip)
@@ -136,15 +135,16 @@ def pseudo_label(a):
     write_atomic(a.out, json.dumps(d))
     print(f'{len(d["annotations"]):,} people, {sum(x["num_keypoints"] for x in d["annotations"]):,} joints -> {a.out}')
 
-# %% ../nbs/15_cli.ipynb #e1d6d764
+# %% ../nbs/15_cli.ipynb #4203c0f4
 DEMO = 'denoise-select', 'pose-mum-plus', 'supervised'  # the longest first
 def demo(a):
     "Train three recipes on the shipped people and compare them."
     from sshpe import launch, run
     out = Path(a.out or run.home()/'runs/demo')
-    left = {r: ['train', '--recipe', r, '--preset', a.preset, '--out', out/r] for r in DEMO if run.state(out/r) != 'finished'}
+    same = ['--preset', a.preset, '--labels', a.labels, '--root', a.root, '--seed', 0]
+    left = {r: ['train', '--recipe', r, '--out', out/r, *same] for r in DEMO if run.state(out/r) != 'finished'}
     codes = launch.together(left, say=lambda text: print(text, flush=True))
-    need(not any(codes.values()), f'{", ".join(r for r, c in codes.items() if c)} did not finish: see the lines above; the same command goes on.')
+    if bad := [r for r, c in codes.items() if c]: raise launch.Failed(f'{", ".join(bad)} did not finish: see the lines above; the same command goes on')
     page = out/'demo.ipynb'
     if left or not page.exists(): launch.execute(run.home()/'nbs/runs/demo.ipynb', page, dict(out=str(out)))
     else: print(f'the runs of the demo are finished; remove {out} to train them again')
@@ -163,7 +163,7 @@ def source(p, data, split): # options that name a data set
     p.add_argument('--root', default='', help='folder of the data')
     p.add_argument('--split', default=split, help=f'train, val or wild [{split}]')
 
-# %% ../nbs/15_cli.ipynb #5f3fe64f
+# %% ../nbs/15_cli.ipynb #cb07366a
 def parser()->Parser:
     "The whole command line."
     top = Parser(prog='sshpe', description='See, run and teach semi-supervised human pose estimation.')
@@ -182,15 +182,18 @@ def parser()->Parser:
     p.add_argument('--out', required=True, help='the file to write')
     p = add('demo', 'three recipes at 100 labels, and a page that compares them')
     p.add_argument('--out', default='', help='folder of its runs [runs/demo]'); p.add_argument('--preset', default='mini', help='[mini]')
+    p.add_argument('--root', default='', help='other people than the shipped ones'); p.add_argument('--labels', type=int, default=100, help='[100]')
     return top
 
-# %% ../nbs/15_cli.ipynb #57a1a1e1
+# %% ../nbs/15_cli.ipynb #0e334c07
 JOBS = dict(train=train, evaluate=evaluate, recipes=recipes, runs=runs, predict=predict, demo=demo, **{'pseudo-label': pseudo_label})
 
 def main(argv=None, # the words after `sshpe`
         )->int: # exit code
     "The command `sshpe`."
     try:
+        argv = sys.argv[1:] if argv is None else list(argv)
+        if argv and not argv[0].startswith('-'): choose(argv[0], JOBS, 'command')
         a = parser().parse_args(argv)
         JOBS[a.job](a)
         return 0

@@ -38,7 +38,7 @@ def inside(xy:torch.Tensor, # (…,2) picture pixels
     x, y = xy.unbind(-1)
     return (x >= -.5) & (y >= -.5) & (x <= size[1]*stride-.5) & (y <= size[0]*stride-.5)
 
-# %% ../nbs/07_denoise.ipynb #c4481e6a
+# %% ../nbs/07_denoise.ipynb #1dbc5374
 def refine(P:torch.Tensor, # (B,J,h,w) pooled heatmaps in the frame
            R:torch.Tensor, # (B,2,3) from the frame to the student's view
            flip, # J indices, `Skeleton.flip`
@@ -49,7 +49,7 @@ def refine(P:torch.Tensor, # (B,J,h,w) pooled heatmaps in the frame
            exact:bool=True, # as the labels' `encode`
           ): # (B,J,h,w) targets, (B,J) weights 0 or 1
     "Clean Gaussians where the pool is sure enough (section 3.2, threshold-and-refine)."
-    xy, p = decode(P, stride, how, sigma)
+    xy, p = decode(P, stride, how)
     xy = move_points(xy, R, flip)
     w = swap(p, R, flip) > tau
     w = w & inside(xy, P.shape[-2:], stride)

@@ -52,12 +52,12 @@ def side_colours(joints, # a `Skeleton`
     "LEFT, RIGHT or MIDDLE for each joint."
     return [{'left': LEFT, 'right': RIGHT}.get(joints.side(j), MIDDLE) for j in range(len(joints))]
 
-# %% ../nbs/03a_draw.ipynb #3ddc4a61
+# %% ../nbs/03a_draw.ipynb #bc510720
 def skeleton(ax, # matplotlib axes
              keypoints, # (J,2) or (J,3) picture pixels; third column v: 0 not drawn, 1 hollow, 2 filled
              joints=COCO17, # the `Skeleton`
              scores=None, # (J,) joint scores
-             threshold:float=.1, # joints at or below it fade
+             threshold:float=.1, # joints at or below it are faint
              lw:float=1.2, # width of the limbs in points
             ): # ax
     "Draw a pose: the person's left blue, right orange, the middle light."
@@ -65,14 +65,15 @@ def skeleton(ax, # matplotlib axes
     k, c = array(keypoints).astype(float), side_colours(joints)
     v = np.where(np.isfinite(k[:,:2]).all(1), k[:,2] if k.shape[1] > 2 else 2, 0)
     sure = np.ones(len(k), bool) if scores is None else array(scores) > threshold
-    style = lambda ok: dict(alpha=1 if ok else .55, path_effects=[withStroke(linewidth=lw+1, foreground='#00000080')] if ok else [])
+    halo = dict(path_effects=[withStroke(linewidth=lw+1, foreground='#00000080')], alpha=1)
+    style = lambda ok: halo if ok else dict(alpha=.85)
     ax.autoscale(not ax.images)
     for a, b in joints.limbs:
         if v[a] and v[b]:
             ok = sure[a] and sure[b]
             ax.plot(*k[[a, b],:2].T, c=c[a] if c[a] == c[b] else MIDDLE, lw=lw, ls='-' if ok else (0, (1.5, 1.5)), **style(ok))
     for j in np.flatnonzero(v > 0):
-        ax.plot(*k[j,:2], 'o', ms=2.6*lw, mew=.8*lw, mec=c[j], mfc=c[j] if v[j] > 1 else 'none', **style(sure[j]))
+        ax.plot(*k[j,:2], 'o', ms=3*lw, mew=.8*lw, mec=c[j], mfc=c[j] if v[j] > 1 and sure[j] else 'none', **style(sure[j]))
     return ax
 
 # %% ../nbs/03a_draw.ipynb #7951bf29

@@ -13,7 +13,7 @@ import sshpe
 from .check import InputError, need
 from .run import line, read_log
 
-# %% ../nbs/14a_launch.ipynb #17ed51bb
+# %% ../nbs/14a_launch.ipynb #58b5f7e1
 class Failed(RuntimeError):
     "A notebook ended with an error that is not the reader's; its text says where to look."
 
@@ -21,7 +21,7 @@ class Failed(RuntimeError):
 def surroundings():
     "What a kernel needs to find in its environment, and no chatter."
     names = dict(PYTHONPATH=os.pathsep.join(filter(None, [str(Path(sshpe.__file__).parents[1]), os.environ.get('PYTHONPATH')])),
-                 PYDEVD_DISABLE_FILE_VALIDATION='1')
+                 PYDEVD_DISABLE_FILE_VALIDATION='1', MPLBACKEND='module://matplotlib_inline.backend_inline')
     old, logs = {k: os.environ.get(k) for k in names}, [logging.getLogger(n) for n in ('traitlets', 'papermill')]
     os.environ.update(names)
     for l in logs: l.setLevel(logging.CRITICAL)
@@ -49,7 +49,7 @@ def sentence(e)->str: # of an exception that papermill or nbclient raised
     if name := getattr(e, 'ename', None): return f'{name}: {e.evalue}'.splitlines()[0]
     return 'its kernel died (out of memory, or killed)' if type(e).__name__ == 'DeadKernelError' else f'{type(e).__name__}: {e}'
 
-# %% ../nbs/14a_launch.ipynb #4b34f8c7
+# %% ../nbs/14a_launch.ipynb #23f60174
 def execute(notebook, # .ipynb with a parameters cell
             out, # where the executed notebook shall be
             parameters:dict, # by name
@@ -60,7 +60,7 @@ def execute(notebook, # .ipynb with a parameters cell
     made = [p for p in (out.parent, *out.parent.parents) if not p.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with surroundings(): pm.execute_notebook(notebook, part, parameters, progress_bar=False, kernel_name='python3', extra_arguments=['--log-level=40'])
+        with surroundings(): pm.execute_notebook(notebook, part, parameters, progress_bar=False, kernel_name='python3', start_timeout=600, extra_arguments=['--log-level=50'])
     except KeyboardInterrupt: store(part, out); raise
     except Exception as e:
         if getattr(e, 'ename', '') == 'InputError':

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STAGES', 'BACKBONES', 'untouched', 'PoseNet', 'backbone', 'load_backbone', 'build', 'folded']
 
-# %% ../nbs/06_model.ipynb #e25366e6
-import warnings
+# %% ../nbs/06_model.ipynb #c61f448d
+import math, warnings
 from pathlib import Path
 import torch, torch.nn as nn
 from .check import InputError, need, choose
@@ -20,9 +20,9 @@ def untouched(stage:str, # one of `STAGES`
     "Leaves the features as they are."
     return x
 
-# %% ../nbs/06_model.ipynb #e5cea903
+# %% ../nbs/06_model.ipynb #e99775f9
 class PoseNet(nn.Module):
-    "A timm ResNet, three deconvolutions and a 1x1 convolution (SimpleBaseline)."
+    "A timm ResNet, deconvolutions up to stride 4, and a 1x1 convolution (SimpleBaseline)."
     def __init__(self,
                  body:nn.Module, # a timm ResNet
                  joints:int=17, # J, number of heatmaps
@@ -32,7 +32,7 @@ class PoseNet(nn.Module):
         self.stem = nn.Sequential(body.conv1, body.bn1, body.act1, body.maxpool)
         for k in STAGES[1:5]: setattr(self, k, getattr(body, k))
         c, up = body.num_features, []
-        for _ in range(3):
+        for _ in range(int(math.log2(body.feature_info[-1]['reduction']//4))):  # from the backbone's stride to 4
             up += [nn.ConvTranspose2d(c, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             c = width
         self.decoder, self.head = nn.Sequential(*up), nn.Conv2d(width, joints, 1)
@@ -45,7 +45,7 @@ class PoseNet(nn.Module):
         for k in STAGES[1:]: x = touch(k, getattr(self, k)(x))
         return self.head(x)
 
-# %% ../nbs/06_model.ipynb #0ff43f7d
+# %% ../nbs/06_model.ipynb #f5dd6e82
 BACKBONES = ('narrow18', 'resnet18', 'resnet50', 'resnet101', 'resnet152')
 
 def backbone(name:str, # one of `BACKBONES`
@@ -56,7 +56,9 @@ def backbone(name:str, # one of `BACKBONES`
     from timm.models.resnet import ResNet, BasicBlock
     choose(name, BACKBONES, 'backbone')
     if name == 'narrow18':
-        return ResNet(BasicBlock, (2, 2, 2, 2), num_classes=0, channels=(16, 32, 64, 128), stem_type='deep', stem_width=8)
+        net = ResNet(BasicBlock, (2, 2, 2, 2), num_classes=0, channels=(16, 32, 64, 96), stem_type='deep', stem_width=8, output_stride=16)
+        net.conv1 = nn.Conv2d(3, 16, 5, 2, 2, bias=False)
+        return net
     if weights == 'imagenet':
         try: return timm.create_model(name, pretrained=True, num_classes=0)
         except Exception as e:

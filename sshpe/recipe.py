@@ -6,14 +6,14 @@
 __all__ = ['HARD', 'SUPERVISED', 'DUALPOSE', 'DENOISE', 'POSEMUM', 'RECIPES', 'PAPER', 'MINI', 'TINY', 'PRESETS', 'Recipe',
            'Preset', 'literal', 'fits', 'override', 'recipe']
 
-# %% ../nbs/11_recipe.ipynb #c1715e37
+# %% ../nbs/11_recipe.ipynb #2a484213
 import ast, math
 from dataclasses import dataclass, fields, replace, asdict, is_dataclass
 from .check import choose, need, InputError
 from .views import Affine, Normal, Uniform, Beta, WEAK, STRONG
 from .mum import Mix
 
-# %% ../nbs/11_recipe.ipynb #8c4f5b52
+# %% ../nbs/11_recipe.ipynb #da95e0e7
 @dataclass(frozen=True)
 class Recipe:
     "A method of semi-supervised pose estimation."
@@ -66,8 +66,8 @@ class Recipe:
     def margin_of_canvas(self): # how much larger than the crop a canvas must be
         return max(a.widest() for a in self.kinds)*1.3
 
-# %% ../nbs/11_recipe.ipynb #911a8bf6
-HARD = Affine(Uniform(-60, 60), 1., Beta(.5, .5, .5, 1.5), 0.)  # (not in the text)
+# %% ../nbs/11_recipe.ipynb #e83fda54
+HARD = Affine(Uniform(-45, 45), 1., Beta(.5, .5, .75, 1.25), 0.)  # (not in the text)
 
 SUPERVISED = Recipe('supervised', 'Labelled people only.', 'denoise Table 1; Pose-MUM Table 3, first rows', lam=0.)
 
@@ -82,7 +82,7 @@ POSEMUM = Recipe('pose-mum-plus', 'One student with tiles exchanged in input and
 
 RECIPES = {r.name: r for r in (SUPERVISED, DUALPOSE, DENOISE, POSEMUM)}
 
-# %% ../nbs/11_recipe.ipynb #4a60b557
+# %% ../nbs/11_recipe.ipynb #018aec5d
 @dataclass(frozen=True)
 class Preset:
     "A scale of experiment."
@@ -97,6 +97,7 @@ class Preset:
     init:str = 'small' # of decoder and head, see `model.build`
     weights:str = 'imagenet' # of the backbone
     tiles:tuple = (4, 3) # high, wide: must divide the last stage
+    tau:float|None = None # the gate at this scale; None = the recipe's
     n_labelled:int = 32 # people a step
     n_unlabelled:int = 32 # people a step
     lr:float = 1e-3 # of Adam
@@ -110,11 +111,11 @@ class Preset:
     def map(self): return self.size[0]//self.stride, self.size[1]//self.stride # (h,w) of a heatmap
 
 PAPER = Preset('paper')
-MINI = Preset('mini', (96, 64), 4, 1., True, 'dark', 'narrow18', 64, 'he', '', (3, 2), 16, 32, 2e-3, 1200, (.7, .9), 300, 200, 50)
+MINI = Preset('mini', (96, 64), 4, 1.5, True, 'dark', 'narrow18', 48, 'he', '', (3, 2), .7, 16, 16, 2e-3, 900, (.7, .9), 250, 150, 50)
 TINY = replace(MINI, name='tiny', n_labelled=8, n_unlabelled=8, steps=12, burn_in=4, ramp=2, every=4)
 PRESETS = {p.name: p for p in (TINY, MINI, PAPER)}
 
-# %% ../nbs/11_recipe.ipynb #d7d6d0ba
+# %% ../nbs/11_recipe.ipynb #3b7c4f7c
 def literal(text): # 'inf', '4', '(3, 2)', 'Uniform(-30, 30)', 'max'
     "A value from text: a Python literal, ±inf, a distribution, or the text itself."
     if not isinstance(text, str): return tuple(text) if isinstance(text, list) else text
@@ -126,7 +127,7 @@ def literal(text): # 'inf', '4', '(3, 2)', 'Uniform(-30, 30)', 'max'
     except (ValueError, SyntaxError, KeyError, AttributeError, TypeError):
         return {'inf': math.inf, '-inf': -math.inf, 'true': True, 'false': False, 'none': None}.get(text.strip().lower(), text)
 
-# %% ../nbs/11_recipe.ipynb #1c0a95b9
+# %% ../nbs/11_recipe.ipynb #4e78d024
 def fits(old, new)->bool:
     "Has the new value the old one's kind?"
     if old is None or new is None or is_dataclass(new): return is_dataclass(old) or is_dataclass(new) or old is None or new is None
@@ -150,7 +151,7 @@ def override(value, # a dataclass value
     need(fits(old, new), f'{key}={new!r}: expected a value like {old!r}.')
     return replace(value, **{head: new})
 
-# %% ../nbs/11_recipe.ipynb #c6303e2a
+# %% ../nbs/11_recipe.ipynb #fa890607
 def recipe(name:str, # one of `RECIPES`
            preset:str='mini', # one of `PRESETS`
            **changes, # fields of either, dots as they are
@@ -158,7 +159,8 @@ def recipe(name:str, # one of `RECIPES`
     "A method at a scale, with some fields changed."
     r, p = RECIPES[choose(name, RECIPES, 'recipe')], PRESETS[choose(preset, PRESETS, 'preset')]
     if r.mix: r = replace(r, mix=replace(r.mix, tiles=p.tiles))
-    names = {f.name for f in fields(r)} - {'drops'} if p.drops else {f.name for f in fields(r)}
+    if p.tau is not None and r.tau > -math.inf: r = replace(r, tau=p.tau)
+    names = {f.name for f in fields(r)} - ({'drops'} if p.drops else set())
     for k, v in changes.items():
         head = k.split('.')[0]
         choose(head, sorted(names | {f.name for f in fields(p)}), 'parameter')

@@ -128,18 +128,17 @@ def draw(kinds, # one Affine for each view
     "Views of each sample, from (key, sample, view) alone."
     return torch.stack([a.draw(keyed(*key, np.asarray(samples), v, n=4), size) for v, a in enumerate(kinds)], 1)
 
-# %% ../nbs/03_views.ipynb #ea5e0eda
+# %% ../nbs/03_views.ipynb #ee2bf634
 def grid(M:torch.Tensor, # (B,2,3) input pixels to output pixels
          size_in:tuple, # (h,w) of what is looked up
          size_out:tuple, # (h,w) of the output
         )->torch.Tensor: # (B,h,w,2) where each output pixel looks, in [-1,1]
     "The places that `warp` looks up."
     (hi, wi), (ho, wo) = size_in, size_out
-    m = invert(M)[:,:,:,None,None]
-    x = torch.arange(wo, device=M.device, dtype=M.dtype)[None,None]
-    y = torch.arange(ho, device=M.device, dtype=M.dtype)[None,:,None]
-    g = [(m[:,k,0]*x+(m[:,k,1]*y+m[:,k,2]+.5))*(2/n)-1 for k, n in ((0, wi), (1, hi))]
-    return torch.stack(g, -1)
+    y, x = torch.meshgrid(*(torch.arange(n, device=M.device, dtype=M.dtype) for n in size_out), indexing='ij')
+    unit = M.new_tensor([[2/wi, 0, 1/wi-1], [0, 2/hi, 1/hi-1]])  # pixels to [-1,1]
+    m = compose(unit.expand_as(M), invert(M))
+    return (torch.stack([x, y, torch.ones_like(x)], -1).view(1, -1, 3)@m.transpose(1, 2)).view(-1, ho, wo, 2)
 
 def warp(x:torch.Tensor, # (B,C,h,w)
          M:torch.Tensor, # (B,2,3) in x's pixels
@@ -158,7 +157,7 @@ def in_heatmap(M:torch.Tensor, # (…,2,3) in picture pixels
     b = (M[...,2]+A.sum(-1)*o-o)/stride
     return torch.cat([A, b[...,None]], -1)
 
-# %% ../nbs/03_views.ipynb #ce642df5
+# %% ../nbs/03_views.ipynb #4c818d62
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's pixel statistics
 
 def crops(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8
@@ -168,11 +167,11 @@ def crops(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8
     "All views of a batch of people."
     (B, V), (H, W), (Hc, Wc) = M.shape[:2], size, canvas.shape[-2:]
     mean, std = (torch.tensor(t, device=canvas.device).view(1, 3, 1, 1) for t in (MEAN, STD))
-    x = (canvas.float()-mean)/std
+    x = canvas.float().contiguous().sub_(mean)
     shift = M.new_tensor([[1., 0, -(Wc-W)//2], [0, 1, -(Hc-H)//2]])
     g = grid(compose(M, shift).flatten(0, 1), (Hc, Wc), size).view(B, V*H, W, 2)
     y = F.grid_sample(x, g, 'bilinear', 'zeros', align_corners=False)
-    return y.view(B, 3, V, H, W).permute(2, 0, 1, 3, 4)
+    return y.div_(std).view(B, 3, V, H, W).permute(2, 0, 1, 3, 4)
 
 # %% ../nbs/03_views.ipynb #0127278d
 def swap(x:torch.Tensor, # (B,J,…) anything per joint

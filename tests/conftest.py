@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-os.environ.setdefault('MPLBACKEND', 'agg')
+os.environ.pop('MPLBACKEND', None)   # a kernel must be free to show its figures
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
 os.environ['PYDEVD_DISABLE_FILE_VALIDATION'] = '1'
@@ -18,3 +18,22 @@ settings.load_profile('sshpe')
 
 @pytest.fixture(scope='session')
 def root(): return ROOT
+
+
+@pytest.fixture(scope='session')
+def sticks(tmp_path_factory):
+    "A data set of 64 + 16 stick people, in COCO's layout."
+    from sshpe.toy import stick_people
+    os.environ['SSHPE_CACHE'] = str(tmp_path_factory.mktemp('store'))
+    return stick_people(tmp_path_factory.mktemp('sticks'))
+
+
+@pytest.fixture(scope='session')
+def done(sticks, tmp_path_factory):
+    "A finished run of two students on stick people."
+    from sshpe import run, training
+    c = run.Config(root=str(sticks), labels=16, preset='tiny', out=str(tmp_path_factory.mktemp('done')/'run'))
+    x = training.start(c)
+    training.fit(x)
+    training.finish(x)
+    return x

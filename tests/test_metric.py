@@ -70,6 +70,26 @@ def test_other_photos_of_the_json_do_not_count(tmp_path):
     assert by_pycocotools(p.annotations, f)[0][0] < 1
     assert by_pycocotools(p.annotations, f, np.unique(p.image_ids))[0][0] == pytest.approx(1)
 
+def test_a_few_people_of_a_photo_are_scored_alone(tmp_path):
+    p = on_disk(few(), tmp_path, [crowd, bare])
+    half = replace(p, **{k: getattr(p, k)[::2] for k in ('image_ids', 'ann_ids', 'boxes', 'keypoints', 'areas')})
+    assert m.oks_ap(half, m.coco_results(half, half.keypoints, np.ones((15, J))))['AP'] == pytest.approx(100)
+
+def test_other_categories_and_missing_fields(tmp_path):
+    p = on_disk(few(), tmp_path, [bare]); k = noisy(p, .05)
+    want = m.oks_ap(p, m.coco_results(p, *k))
+    d = json.loads(p.annotations.read_text())
+    for a in d['annotations']: a['category_id'] = 5; del a['iscrowd'], a['num_keypoints']
+    d['categories'] = [dict(id=5, name='stick')]
+    p.annotations.write_text(json.dumps(d))
+    r = m.coco_results(p, *k)
+    assert r[0]['category_id'] == 5 and m.oks_ap(p, r) == want
+
+def test_nobody_labelled():
+    p = few(4); p.keypoints[...,2] = 0
+    e = m.evaluate(p, *noisy(p, .1))
+    assert e['AP'] is None and e['PCK'] is None
+
 def test_truth_from_memory_is_the_json(tmp_path):
     p = few(); d = on_disk(p, tmp_path)
     for noise in (.02, .1):
@@ -89,7 +109,8 @@ def test_missing_people_cost_recall():
     p = replace(p, image_ids=np.arange(1, 41))
     p.keypoints[:,0,2] = 2
     r = m.coco_results(p, p.keypoints, np.ones((40, J)))
-    assert m.oks_ap(p, r[:20])['AR'] == pytest.approx(50) and m.oks_ap(p, [])['AP'] == 0
+    assert m.oks_ap(p, r[:20])['AR'] == pytest.approx(50)
+    assert m.oks_ap(p, []) == {k: v and 0 for k, v in m.oks_ap(p, r).items()}
 
 def test_oks_by_hand():
     t = np.zeros((1, 2, 3)); t[0,:,2] = 1, 2

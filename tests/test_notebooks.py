@@ -59,4 +59,4 @@ def test_outputs_are_stored_and_quiet(path):
 @pytest.mark.parametrize('path', LESSONS, ids=name)
 def test_lesson_runs(path, tmp_path):
     from nbclient import NotebookClient
-    NotebookClient(read(path), timeout=300, resources={'metadata': {'path': str(path.parent)}}).execute()
+    NotebookClient(read(path), timeout=900, startup_timeout=600, resources={'metadata': {'path': str(path.parent)}}).execute()

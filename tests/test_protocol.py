@@ -14,7 +14,8 @@ def crowd(sizes, seed=0):
     images = np.repeat(rng.permutation(1000)[:len(sizes)], sizes)
     n = len(images)
     order = rng.permutation(n)
-    return replace(whole_photos('crowd', '.', ['a.jpg']*n, np.tile([0, 0, 9, 9], (n, 1)), ids=rng.permutation(5000)[:n]), image_ids=images[order])
+    people = whole_photos('crowd', '.', ['a.jpg']*n, np.tile([0, 0, 9, 9], (n, 1)), ids=rng.permutation(5000)[:n])
+    return replace(people, image_ids=images[order])
 
 
 sizes = st.lists(st.integers(1, 5), min_size=1, max_size=30)
@@ -27,7 +28,8 @@ def test_subsets_are_nested(sizes, seed, by, pick):
     most = len(p) if by == 'person' else len(sizes)
     n = pick.draw(st.integers(1, most)); m = pick.draw(st.integers(1, n))
     small, large = subset(p, m, seed, by), subset(p, n, seed, by)
-    assert small.tolist() == large[:len(small)].tolist()                       # not only inside: the first ones
+    # not only inside: the first ones
+    assert small.tolist() == large[:len(small)].tolist()
     assert len(set(large.tolist())) == len(large)
     assert len(large) == n if by == 'person' else len(set(p.image_ids[large].tolist())) == n
 
@@ -53,7 +55,8 @@ def test_seeds():
     draws = [tuple(subset(p, 50, s).tolist()) for s in range(20)]
     assert len(set(draws)) == 20 and draws[3] == tuple(subset(p, 50, 3).tolist())
     hits = np.bincount(np.concatenate([subset(p, 50, s) for s in range(600)]), minlength=300)
-    assert abs(hits - 100).max() < 45                                          # everybody's chance is one in six (4.9 standard deviations)
+    # everybody's chance is one in six (4.9 standard deviations)
+    assert abs(hits - 100).max() < 45
 
 
 def test_the_draw_never_changes():
@@ -68,12 +71,14 @@ FROZEN = dict(person=[538, 944, 961, 773, 430], image=[373, 373, 32, 32, 181, 18
 
 @pytest.mark.parametrize('n', [0, -3, 7])
 def test_more_labels_than_there_are(n):
-    with pytest.raises(InputError, match=f'{n} labels asked for, but crowd has 6 people: ask for 1 to 6'): subset(crowd([2, 2, 2]), n)
+    with pytest.raises(InputError, match=f'{n} labels asked for, but crowd has 6 people: ask for 1 to 6'):
+        subset(crowd([2, 2, 2]), n)
     with pytest.raises(InputError, match='crowd has 3 photos'): subset(crowd([2, 2, 2]), n, by='image')
 
 
 def test_unknown_unit():
-    with pytest.raises(InputError, match="no unit of drawing 'persons': did you mean 'person'"): subset(crowd([2]), 1, by='persons')
+    with pytest.raises(InputError, match="no unit of drawing 'persons': did you mean 'person'"):
+        subset(crowd([2]), 1, by='persons')
 
 
 @given(sizes, seeds, st.sampled_from(['person', 'image']))
@@ -88,10 +93,11 @@ def test_everyone_is_labelled_or_unlabelled(sizes, seed, by):
 
 def test_unlabelled_people_of_another_data_set():
     p, other = crowd([2, 3]), replace(crowd([4, 4, 4], seed=1), name='wild')
-    s = draw_split(p, 5, 0, other=other)                                        # all labels, and others' photos: COCO-Additional
+    # all labels, and others' photos: COCO-Additional
+    s = draw_split(p, 5, 0, other=other)
     lab, unl = s.rows(p, other)
     assert sorted(lab.tolist()) == list(range(5)) and unl.tolist() == list(range(12)) and s.other == 'wild'
-    with pytest.raises(InputError, match="takes its unlabelled people from 'wild'"): s.rows(p)
+    with pytest.raises(InputError, match="unlabelled people are of 'wild'"): s.rows(p)
     with pytest.raises(InputError, match='drawn from data with the fingerprint'): s.rows(p, other[:3])
 
 
@@ -113,13 +119,15 @@ def test_a_split_of_other_data_is_refused():
     s = draw_split(p, 2)
     with pytest.raises(InputError, match='use the data it was drawn from, or empty its "mark"'): s.rows(p[:4])
     by_id = replace(s, mark='')
-    with pytest.raises(InputError, match=r'names 1 people that crowd does not have \(id \d+\)'): by_id.rows(p[1:])
+    with pytest.raises(InputError, match=r'names 1 people that crowd does not have \(id \d+\)'):
+        by_id.rows(p[1:])
     turned = p[::-1]
-    assert turned.ann_ids[by_id.rows(turned)[0]].tolist() == list(s.labelled)   # ids are enough, in any order of the file
+    # ids are enough, in any order of the file
+    assert turned.ann_ids[by_id.rows(turned)[0]].tolist() == list(s.labelled)
 
 
-BAD = {'gone': (None, 'there is no split file'), 'not json': ('{', 'is not a split file'), 'a list': ('[]', 'is not a split file'),
-       'binary': (b'\xff\xfe\0', 'is not a split file'), 'deep': ('['*100000, 'is not a split file')}
+BAD = {'gone': (None, 'there is no split file'), 'not json': ('{', 'is not a split file'),
+       'a list': ('[]', 'is not a split file'), 'binary': (b'\xff\xfe\0', 'is not a split file'), 'deep': ('['*100000, 'is not a split file')}
 
 
 @pytest.mark.parametrize('kind', BAD)
@@ -129,10 +137,13 @@ def test_files_that_are_no_splits(kind, tmp_path):
     with pytest.raises(InputError, match=says): read_split(tmp_path/'s.json')
 
 
-CHANGES = {'twice': (dict(labelled=[1, 1]), 'twice'), 'both': (dict(labelled=[1], unlabelled=[1]), 'labelled and unlabelled at once'), 'nobody': (dict(labelled=[]), 'nobody'),
-           'text': (dict(labelled=['1']), 'whole numbers'), 'true': (dict(labelled=[True]), 'whole numbers'), 'nested': (dict(labelled=[[1]]), 'whole numbers'),
-           'a number': (dict(labelled=3), 'is not a split file'), 'a name': (dict(labelled='abc'), 'whole numbers'), 'more': (dict(colour='red'), 'is not a split file'),
-           'mark': (dict(mark=3), 'must be text'), 'seed': (dict(seed='x'), 'seed'), 'by': (dict(by='house'), "no unit of drawing 'house'")}
+CHANGES = {
+    'twice': (dict(labelled=[1, 1]), 'twice'), 'both': (dict(labelled=[1], unlabelled=[1]), 'labelled and unlabelled at once'),
+    'nobody': (dict(labelled=[]), 'nobody'), 'text': (dict(labelled=['1']), 'whole numbers'),
+    'true': (dict(labelled=[True]), 'whole numbers'), 'nested': (dict(labelled=[[1]]), 'whole numbers'),
+    'a number': (dict(labelled=3), 'is not a split file'), 'a name': (dict(labelled='abc'), 'whole numbers'),
+    'more': (dict(colour='red'), 'is not a split file'), 'mark': (dict(mark=3), 'must be text'),
+    'seed': (dict(seed='x'), 'seed'), 'by': (dict(by='house'), '"by" one of person, image')}
 
 
 @pytest.mark.parametrize('kind', CHANGES)

@@ -1,0 +1,145 @@
+"The pose network: shapes, what can be touched, folding, weights from files and from seeds."
+import pickle, warnings
+import numpy as np, pytest, torch, torch.nn as nn
+import helpers
+from sshpe.check import InputError
+from sshpe.model import BACKBONES, STAGES, PoseNet, backbone, build, folded, load_backbone
+
+def small(seed=0, **kw): return build('narrow18', 5, 8, seed=seed, **kw)
+
+def lively(f, seed=0):
+    "Normalisations with statistics and gains of their own, as after training."
+    g = torch.Generator().manual_seed(seed)
+    for m in f.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            for t, low in ((m.running_mean, -.3), (m.running_var, .5), (m.weight.data, .6), (m.bias.data, -.2)): t.copy_(torch.rand(t.shape, generator=g)+low)
+    return f
+
+@pytest.mark.parametrize('name', ['narrow18', 'resnet18', 'resnet50'])
+@pytest.mark.parametrize('size', [(96, 64), (256, 192)])
+def test_shapes_and_touch(name, size):
+    net, seen = build(name, 17, 16).eval(), []
+    def touch(stage, x): seen.append((stage, *x.shape[2:])); return x
+    with torch.no_grad(): y = net(torch.randn(1, 3, *size), touch)
+    H, W = size
+    assert y.shape == (1, 17, H//4, W//4)
+    last = seen[4][1]
+    assert [s for s, *_ in seen] == list(STAGES) and H//last in ((16, 32) if name == 'narrow18' else (32,))
+    assert [hw for _, *hw in seen] == [[H//k, W//k] for k in (1, 4, 8, 16, H//last, 4)]
+    assert sum(isinstance(m, nn.ConvTranspose2d) for m in net.decoder) == (3 if H//last == 32 else 2)  # SimpleBaseline: three from stride 32
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_a_touch_replaces_the_features(stage):
+    net, x = small(init='he').eval(), torch.randn(2, 3, 96, 64)
+    with torch.no_grad():
+        y = net(x)
+        z = net(x, lambda s, h: h.flip(0) if s == stage else h)
+        assert torch.allclose(z, y.flip(0), atol=1e-6) and not torch.allclose(z, y, atol=1e-6)
+        blank = net(x, lambda s, h: h*0 if s == stage else h)
+        assert torch.equal(blank[0], blank[1])
+
+@pytest.mark.parametrize('name', ['narrow18', 'resnet18', 'resnet50'])
+def test_folded_says_the_same(name):
+    net, x = lively(build(name, 4, 8, init='he')), torch.randn(2, 3, 96, 64)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    f = folded(net)
+    with torch.no_grad(): y, z = net.eval()(x), f(x)
+    assert not f.training and (y-z).abs().max() < 1e-4*y.abs().max() and y.abs().max() > 1e-3
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    count = lambda f: sum(isinstance(m, nn.BatchNorm2d) for m in f.modules())
+    assert count(f) < count(net)/4
+
+def test_the_seed_decides_the_weights_and_nothing_else_is_disturbed():
+    torch.manual_seed(7); a = torch.rand(3)
+    torch.manual_seed(7); one = small(3); b = torch.rand(3)
+    torch.rand(5); two, other = small(3), small(4)
+    assert torch.equal(a, b)
+    same = lambda f, g: [torch.equal(v, g.state_dict()[k]) for k, v in f.state_dict().items() if v.is_floating_point() and v.std() > 0]
+    assert all(same(one, two)) and not any(same(one, other))
+
+@pytest.mark.parametrize('init', ['small', 'he'])
+def test_init(init):
+    net = build('narrow18', 17, 64, init=init)
+    ups = [m for m in net.decoder if isinstance(m, nn.ConvTranspose2d)]
+    assert (net.head.bias == 0).all()
+    for m in ups: assert abs(m.weight.std().item()/(.001 if init == 'small' else (2/(4*m.weight.shape[0]))**.5)-1) < .05
+    assert abs(net.head.weight.std().item()/(.001 if init == 'small' else .01)-1) < .1
+    if init == 'he':  # the signal keeps its size through an upsampling
+        x = torch.randn(4, ups[0].in_channels, 12, 8)
+        assert .7 < (ups[0](x).std()/2**.5).item() < 1.3
+    with pytest.raises(InputError, match='small'): build('narrow18', 3, 8, init='smal')
+
+def test_unknown_backbones_and_missing_files_are_named():
+    with pytest.raises(InputError, match='resnet18'): build('resnet81')
+    with pytest.raises(InputError, match='nowhere.pt'): build('narrow18', 3, 8, weights='nowhere.pt')
+    assert all(b in ('narrow18', 'resnet18', 'resnet50', 'resnet101', 'resnet152') for b in BACKBONES)
+
+def test_without_the_hub_one_warning_and_random_weights(monkeypatch):
+    import timm
+    real = timm.create_model
+    def offline(name, pretrained=False, **kw):
+        if pretrained: raise OSError('no network')
+        return real(name, **kw)
+    monkeypatch.setattr(timm, 'create_model', offline)
+    with pytest.warns(UserWarning, match='resnet18') as w: build('resnet18', 3, 8, 'imagenet')
+    assert len(w) == 1
+    with warnings.catch_warnings(): warnings.simplefilter('error'); build('resnet18', 3, 8)
+
+# weights from files
+
+@pytest.mark.parametrize('kind', ['safetensors', 'pt', 'nested'])
+def test_backbone_weights_from_a_file_of_timms_names(tmp_path, kind):
+    import timm
+    from safetensors.torch import save_file
+    torch.manual_seed(3)
+    theirs = lively(timm.create_model('resnet18', num_classes=1000)).eval()
+    path, s = tmp_path/('w.safetensors' if kind == 'safetensors' else 'w.pt'), theirs.state_dict()
+    if kind == 'safetensors': save_file(s, path)
+    else: torch.save(dict(state_dict=s, epoch=3) if kind == 'nested' else s, path)
+    net = build('resnet18', 3, 8, str(path)).eval()
+    missing = load_backbone(build('resnet18', 3, 8), path)
+    x, last = torch.randn(1, 3, 96, 64), {}
+    with torch.no_grad():
+        net(x, lambda k, h: last.setdefault(k, h))
+        assert torch.allclose(last['layer4'], theirs.forward_features(x), atol=1e-5)
+    assert missing and all(k.startswith(('decoder', 'head')) for k in missing)
+
+def test_a_pose_networks_own_weights_come_back(tmp_path):
+    f = lively(small(1)); torch.save(f.state_dict(), tmp_path/'f.pt')
+    g = small(2)
+    assert load_backbone(g, tmp_path/'f.pt') == [] and all(torch.equal(v, f.state_dict()[k]) for k, v in g.state_dict().items())
+
+class Hostile:
+    "A pickle that runs code when it is read."
+    def __init__(self, mark): self.mark = mark
+    def __reduce__(self): return open, (str(self.mark), 'w')
+
+@pytest.mark.parametrize('write', [lambda o, f: torch.save(o, f), lambda o, f: f.write_bytes(pickle.dumps(o, 2))])
+@pytest.mark.parametrize('wrap', [lambda h: h, lambda h: {'conv1.weight': torch.zeros(1), 'x': h}])
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, write, wrap):
+    mark, f = tmp_path/'ran', tmp_path/'w.pt'
+    write(wrap(Hostile(mark)), f)
+    with pytest.raises(InputError, match='w.pt'): load_backbone(small(), f)
+    assert not mark.exists()
+
+@pytest.mark.parametrize('data', [b'', b'PK\3\4 half a zip', b'{"a": 1}'])
+@pytest.mark.parametrize('name', ['w.pt', 'w.safetensors'])
+def test_broken_files_are_refused(tmp_path, data, name):
+    (tmp_path/name).write_bytes(data)
+    with pytest.raises(InputError, match=name): load_backbone(small(), tmp_path/name)
+
+@pytest.mark.xfail(strict=True, raises=AttributeError, reason='load_backbone takes whatever torch.load gives for a dict of tensors')
+@pytest.mark.parametrize('content', [[1, 2], torch.zeros(3), {'conv1.weight': 3}, {3: torch.zeros(1)}, {'state_dict': [1]}], ids=str)
+def test_files_of_something_else_are_refused(tmp_path, content):
+    torch.save(content, tmp_path/'w.pt')
+    with pytest.raises(InputError, match='w.pt'): load_backbone(build('resnet18', 3, 8), tmp_path/'w.pt')
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    torch.save({'features.0.weight': torch.zeros(3)}, tmp_path/'vgg.pt')
+    with pytest.raises(InputError, match='another network'): load_backbone(small(), tmp_path/'vgg.pt')
+
+@pytest.mark.xfail(strict=True, reason='load_backbone is content when any tensor fits: a stem of another ResNet is enough')
+def test_weights_of_a_deeper_resnet_are_refused(tmp_path):
+    import timm
+    torch.save(timm.create_model('resnet50', num_classes=0).state_dict(), tmp_path/'r50.pt')
+    with pytest.raises(InputError): load_backbone(build('resnet18', 3, 8), tmp_path/'r50.pt')

@@ -1,0 +1,49 @@
+"Uncertainty and selection against loops written from the denoising paper's Eq. 6 and 7."
+import math
+import numpy as np, pytest, torch
+from hypothesis import given, strategies as st
+from sshpe.uncertainty import deviation, own, select, uncertainty
+from test_denoise import case, seeds, shapes
+
+@given(seeds, shapes)
+def test_deviation_and_uncertainty(seed, shape):
+    H, seen = case(seed, shape)
+    U, u = deviation(torch.tensor(H), torch.tensor(seen)), uncertainty(torch.tensor(H), torch.tensor(seen))
+    assert U.dtype == torch.float32 and U.isfinite().all()
+    for s, b, j in np.ndindex(*u.shape):
+        truth = np.zeros(shape[2:])
+        for y, x in np.ndindex(shape[2:]):
+            values = [H[s,b,v,j,y,x] for v in range(shape[0]) if seen[b,v,0,y,x]]
+            if values: truth[y,x] = math.sqrt(sum((a-sum(values)/len(values))**2 for a in values)/len(values))
+        assert np.allclose(U[s,b,j], truth, atol=1e-5) and math.isclose(u[s,b,j], truth.max(), abs_tol=1e-5)
+
+def test_one_view_knows_no_doubt_and_zero_padding_makes_none():
+    H = torch.rand(2, 3, 1, 4, 5, 6)
+    assert not uncertainty(H, torch.ones(3, 1, 1, 5, 6, dtype=torch.bool)).any()
+    H = torch.cat([H, torch.zeros_like(H)], 2)  # a second view that has seen nothing
+    assert not uncertainty(H, torch.tensor([True, False]).view(1, 2, 1, 1, 1).expand(3, 2, 1, 5, 6)).any()
+
+def test_small_disagreements_of_large_values_survive_half_precision():
+    H = torch.tensor([1., 1.0078125]).bfloat16().view(2, 1, 1, 1)
+    assert math.isclose(deviation(H, torch.ones(2, 1, 1, 1, dtype=torch.bool)).item(), .0078125/2, rel_tol=1e-4)
+
+@given(seeds, st.sampled_from([0., .1, -.1, math.inf, -math.inf]), st.sampled_from([(), (3,), (2, 2)]))
+def test_own_and_select(seed, m, tail):
+    r = np.random.default_rng(seed)
+    u, P = r.choice([0, .1, .25, .3, .7], (2, 4, 5)), r.normal(size=(2, 4, 5, *tail))
+    mine = own(torch.tensor(u), m)
+    T = select(torch.tensor(P), mine).numpy()
+    for s, b, j in np.ndindex(2, 4, 5):
+        trust = u[s,b,j] < u[1-s,b,j]-m
+        assert bool(mine[s,b,j]) == trust and np.array_equal(T[s,b,j], P[s if trust else 1-s, b, j])
+
+def test_nobody_else_to_ask():
+    P = torch.rand(1, 2, 3, 4, 4)
+    for m in (0., math.inf): assert torch.equal(select(P, own(torch.rand(1, 2, 3), m)), P)
+
+def test_equal_doubts_are_no_reason_to_trust_oneself(): assert not own(torch.full((2, 1, 3), .2)).any()
+
+def test_selection_carries_the_surer_students_map():
+    u, P = torch.tensor([[[.1, .5]], [[.3, .2]]]), torch.arange(4.).view(2, 1, 2, 1, 1)
+    assert select(P, own(u)).flatten().tolist() == [0, 3, 0, 3]
+    assert select(P, own(u, .25)).flatten().tolist() == [2, 3, 0, 3]  # own only where surer by more than a quarter: joint 1 of student 2
