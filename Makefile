@@ -4,6 +4,7 @@
 #   make test      run every test and every notebook
 #   make lab       open JupyterLab in nbs/
 #   make export    write sshpe/ from the notebooks, and clean the notebooks
+#   make readme    write README.md and its pictures from nbs/index.ipynb
 #   make install   only install
 #
 # PYTHON=python3.12 picks the Python that .venv is made of; PIP_FLAGS="..." is handed to pip.
@@ -14,7 +15,7 @@ EXTRAS    ?= render,dev
 BIN       := .venv/bin
 READY     := .venv/.installed
 
-.PHONY: help demo test lab export install
+.PHONY: help demo test lab export readme install
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -30,6 +31,9 @@ lab: $(READY)
 export: $(READY)
 	@$(BIN)/nbdev_export
 	@$(BIN)/nbdev_clean
+
+readme: $(READY)
+	@$(BIN)/python -c 'from sshpe.docs import readme; readme()'
 
 install: $(READY)
 

@@ -6,10 +6,11 @@
 __all__ = ['PLAIN', 'order', 'Batch', 'fetch', 'mse', 'labelled', 'Opinion', 'opinion', 'targets', 'step', 'telemetry', 'shares',
            'device_of', 'autocast', 'total_steps', 'rate', 'weight', 'Learner', 'heatmaps', 'predict', 'ask']
 
-# %% ../nbs/13_learner.ipynb #db1fbe17
+# %% ../nbs/13_learner.ipynb #31699480
 import contextlib, math, time
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 import numpy as np, torch
 from fastcore.basics import patch
 from .check import InputError, need, choose, write_atomic
@@ -20,7 +21,7 @@ from .denoise import pool, refine, gate, inside, winner
 from .uncertainty import uncertainty, own, select
 from .teacher import average, copy_of, looking
 
-# %% ../nbs/13_learner.ipynb #af5e1b79
+# %% ../nbs/13_learner.ipynb #9a386a3f
 def order(n:int, # people
           size:int, # people a step
           step:int, # 0, 1, …
@@ -28,7 +29,7 @@ def order(n:int, # people
          )->np.ndarray: # (size,) numbers
     "The people of a step: shuffled passes, one after another."
     at = np.arange(step*size, (step+1)*size)
-    key = [int.from_bytes(k.encode()[-7:], 'big') if isinstance(k, str) else k for k in key]
+    key = [crc32(k.encode()) if isinstance(k, str) else k for k in key]
     out = np.empty(size, np.int64)
     for e in np.unique(at//n):
         out[at//n == e] = np.random.default_rng([*key, int(e)]).permutation(n)[at[at//n == e]%n]
@@ -101,7 +102,7 @@ def targets(o:Opinion, M:torch.Tensor, r, p, flip): # M (B,V',2,3) all views -> 
     f = lambda P: refine(P, R, flip, r.tau, p.stride, p.sigma, p.decode, p.exact) if r.refined else gate(P, R, flip, r.tau, p.stride)
     return [f(P) for P in o.chosen]
 
-# %% ../nbs/13_learner.ipynb #223800b2
+# %% ../nbs/13_learner.ipynb #da09a8c4
 def step(students, # S networks in train mode
          teachers, # S networks; the students themselves, or their averages
          lab:Batch, # labelled people
@@ -112,21 +113,22 @@ def step(students, # S networks in train mode
          *key, # seed, step
         ): # loss, and a dict of what happened
     "One step's loss: labelled, plus λ times unlabelled (denoising paper, Eq. 9; Pose-MUM, Eq. 1)."
+    what, cl = {}, lambda x: x.contiguous(memory_format=torch.channels_last)
+    if unl is not None:
+        M = draw(r.kinds, p.size, unl.number, *key, 'unlabelled').to(unl.canvas.device)
+        X = [cl(v) for v in crops(unl.canvas, M, p.size)]
+        if r.reuses: y = [f(X[r.seen]) for f in students]
+        with looking(set(teachers), r.teacher_bn):
+            answers = [[y[s].detach() if r.reuses and v == r.seen else f(X[v]) for v in range(r.pooled)] for s, f in enumerate(teachers)]
+        o = opinion(answers, M[:,:r.pooled], r, p, flip)
+        T = targets(o, M, r, p, flip)
+        touch = lambda s: r.mix.touch(len(unl.number), *key, s) if r.mix else untouched
+        if not r.reuses: y = [f(X[r.seen], touch(s)) for s, f in enumerate(students)]
+        what = dict(unlabelled=sum(mse(a, *t) for a, t in zip(y, T)), opinion=o, M=M)
     x, t, w = labelled(lab, r, p, flip, *key)
-    x = x.contiguous(memory_format=torch.channels_last)
-    loss = sum(mse(f(x), t, w) for f in students)
-    if unl is None: return loss, dict(labelled=loss.detach())
-    M = draw(r.kinds, p.size, unl.number, *key, 'unlabelled').to(unl.canvas.device)
-    X = [v.contiguous(memory_format=torch.channels_last) for v in crops(unl.canvas, M, p.size)]
-    touch = lambda s: r.mix.touch(len(unl.number), *key, s) if r.mix else untouched
-    if r.reuses: y = [f(X[r.seen]) for f in students]
-    with looking(set(teachers), r.teacher_bn):
-        answers = [[y[s].detach() if r.reuses and v == r.seen else f(X[v]) for v in range(r.pooled)] for s, f in enumerate(teachers)]
-    o = opinion(answers, M[:,:r.pooled], r, p, flip)
-    T = targets(o, M, r, p, flip)
-    if not r.reuses: y = [f(X[r.seen], touch(s)) for s, f in enumerate(students)]
-    unlabelled = sum(mse(a, t, w) for a, (t, w) in zip(y, T))
-    return loss+lam*unlabelled, dict(labelled=loss.detach(), unlabelled=unlabelled.detach(), opinion=o, M=M)
+    what['labelled'] = sum(mse(f(cl(x)), t, w) for f in students)
+    loss = what['labelled']+lam*what.get('unlabelled', 0)
+    return loss, {k: v.detach() if k.endswith('labelled') else v for k, v in what.items()}
 
 # %% ../nbs/13_learner.ipynb #f390c6c2
 @torch.no_grad()

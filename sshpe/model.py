@@ -65,7 +65,7 @@ def backbone(name:str, # one of `BACKBONES`
             warnings.warn(f'ImageNet weights of {name} could not be fetched ({type(e).__name__}): starting from random ones; give a path as weights to change that.')
     return timm.create_model(name, num_classes=0)
 
-# %% ../nbs/06_model.ipynb #ec919778
+# %% ../nbs/06_model.ipynb #e125e7e1
 def load_backbone(net:nn.Module, # a PoseNet
                   path, # .safetensors, or a PyTorch state dict
                  )->list: # names that the file didn't have
@@ -78,12 +78,15 @@ def load_backbone(net:nn.Module, # a PoseNet
             s = load_file(path)
         else: s = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise InputError(f'{path} is not a file of weights ({type(e).__name__}): give .safetensors or a plain state dict.') from e
-    s = s.get('state_dict', s)
+    s = s.get('state_dict', s) if isinstance(s, dict) else s
+    ok = isinstance(s, dict) and s and all(isinstance(k, str) and torch.is_tensor(v) for k, v in s.items())
+    need(ok, f'{path} is not a file of weights: give .safetensors or a plain state dict of tensors.')
     stem = {'conv1': 'stem.0', 'bn1': 'stem.1'}
     s = {'.'.join([stem.get(k.split('.')[0], k.split('.')[0]), *k.split('.')[1:]]): v for k, v in s.items()}
     own = net.state_dict()
     fit = {k: v for k, v in s.items() if k in own and own[k].shape == v.shape}
-    need(fit, f'no tensor in {path} fits this backbone: it holds weights of another network.')
+    lack = [k for k in own if k not in fit and not k.startswith(('decoder.', 'head.')) and not k.endswith('num_batches_tracked')]
+    need(not lack, f'{path} does not fit this backbone: {len(lack)} of its tensors are not there or have another shape, e.g. {lack[0] if lack else ""}.')
     return net.load_state_dict(fit, strict=False).missing_keys
 
 # %% ../nbs/06_model.ipynb #061efdc0

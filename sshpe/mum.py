@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['masks', 'mix', 'unmix', 'Mix', 'together']
 
-# %% ../nbs/09_mum.ipynb #84f4ac7d
+# %% ../nbs/09_mum.ipynb #ee9aca84
 import numpy as np, torch
-from .check import need
+from .check import choose, need
 from .model import STAGES
 from .views import keyed
 
@@ -42,7 +42,7 @@ def unmix(x:torch.Tensor, # (B,C,h,w)
     "The inverse exchange."
     return mix(x, mask.argsort(1))
 
-# %% ../nbs/09_mum.ipynb #fb941cd2
+# %% ../nbs/09_mum.ipynb #9e682a52
 from dataclasses import dataclass
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Mix:
     tiles:tuple = (4, 3) # (N_T,h, N_T,w); must divide every mixed stage's features
     stages:tuple = (('input', 1.), ('layer1', .5), ('layer2', .5), ('layer3', .5)) # (stage, probability); the paper gives no probability: one half
     unmix:str = 'layer4' # the stage after which all is undone: 'layer4' is the encoder's end
+
+    def __post_init__(self):
+        for k in (self.unmix, *(k for k, _ in self.stages)): choose(k, STAGES, 'stage')
+        need(self.group >= 1 and min(self.tiles) >= 1, f'group={self.group} and tiles={self.tiles} must be 1 or more.')
+        need(all(0 <= q <= 1 for _, q in self.stages), f'a probability in {self.stages} is not between 0 and 1.')
 
     def touch(self, B:int, # pictures
               *key, # seed, step

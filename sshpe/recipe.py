@@ -6,14 +6,15 @@
 __all__ = ['HARD', 'SUPERVISED', 'DUALPOSE', 'DENOISE', 'POSEMUM', 'RECIPES', 'PAPER', 'MINI', 'TINY', 'PRESETS', 'Recipe',
            'Preset', 'literal', 'fits', 'override', 'recipe']
 
-# %% ../nbs/11_recipe.ipynb #2a484213
+# %% ../nbs/11_recipe.ipynb #e39e9621
 import ast, math
 from dataclasses import dataclass, fields, replace, asdict, is_dataclass
 from .check import choose, need, InputError
 from .views import Affine, Normal, Uniform, Beta, WEAK, STRONG
+from .model import BACKBONES
 from .mum import Mix
 
-# %% ../nbs/11_recipe.ipynb #da95e0e7
+# %% ../nbs/11_recipe.ipynb #4c13746f
 @dataclass(frozen=True)
 class Recipe:
     "A method of semi-supervised pose estimation."
@@ -49,6 +50,7 @@ class Recipe:
         choose(self.sees, ('fresh', 'pooled', 'weak'), 'view for `sees`'); choose(self.pool, ('max', 'mean'), 'pooling')
         need(self.students in (1, 2), f'students={self.students}: there can be 1 or 2.')
         need(self.n_weak >= 1 and self.K >= 0, 'a recipe needs n_weak >= 1 and K >= 0.')
+        need(self.lam >= 0 and 0 <= self.decay <= 1 and self.epochs >= 1, 'a recipe needs lam >= 0, decay from 0 to 1 and epochs >= 1.')
 
     @property
     def kinds(self): # one Affine for each view that is cut
@@ -66,7 +68,7 @@ class Recipe:
     def margin_of_canvas(self): # how much larger than the crop a canvas must be
         return max(a.widest() for a in self.kinds)*1.3
 
-# %% ../nbs/11_recipe.ipynb #e83fda54
+# %% ../nbs/11_recipe.ipynb #f84cabb7
 HARD = Affine(Uniform(-45, 45), 1., Beta(.5, .5, .75, 1.25), 0.)  # (not in the text)
 
 SUPERVISED = Recipe('supervised', 'Labelled people only.', 'denoise Table 1; Pose-MUM Table 3, first rows', lam=0.)
@@ -82,7 +84,7 @@ POSEMUM = Recipe('pose-mum-plus', 'One student with tiles exchanged in input and
 
 RECIPES = {r.name: r for r in (SUPERVISED, DUALPOSE, DENOISE, POSEMUM)}
 
-# %% ../nbs/11_recipe.ipynb #018aec5d
+# %% ../nbs/11_recipe.ipynb #506f1f47
 @dataclass(frozen=True)
 class Preset:
     "A scale of experiment."
@@ -107,6 +109,13 @@ class Preset:
     ramp:int = 0 # steps in which λ rises from 0
     every:int = 500 # steps between two lines of the log
 
+    def __post_init__(self):
+        choose(self.backbone, BACKBONES, 'backbone'); choose(self.decode, ('argmax', 'quarter', 'dark'), 'decode')
+        for k in ('n_labelled', 'n_unlabelled', 'every', 'width'): need(getattr(self, k) >= 1, f'{k}={getattr(self, k)} must be 1 or more.')
+        for k in ('sigma', 'lr'): need(getattr(self, k) > 0, f'{k}={getattr(self, k)} must be above 0.')
+        need(self.stride == 4, f'stride={self.stride}: the networks paint one heatmap pixel for 4x4 crop pixels, so it must be 4.')
+        need(min(self.steps, self.burn_in, self.ramp) >= 0, 'steps, burn_in and ramp must be 0 or more.')
+
     @property
     def map(self): return self.size[0]//self.stride, self.size[1]//self.stride # (h,w) of a heatmap
 
@@ -115,7 +124,7 @@ MINI = Preset('mini', (96, 64), 4, 1.5, True, 'dark', 'narrow18', 48, 'he', '', 
 TINY = replace(MINI, name='tiny', n_labelled=8, n_unlabelled=8, steps=12, burn_in=4, ramp=2, every=4)
 PRESETS = {p.name: p for p in (TINY, MINI, PAPER)}
 
-# %% ../nbs/11_recipe.ipynb #3b7c4f7c
+# %% ../nbs/11_recipe.ipynb #d7d6d0ba
 def literal(text): # 'inf', '4', '(3, 2)', 'Uniform(-30, 30)', 'max'
     "A value from text: a Python literal, ±inf, a distribution, or the text itself."
     if not isinstance(text, str): return tuple(text) if isinstance(text, list) else text
@@ -127,13 +136,13 @@ def literal(text): # 'inf', '4', '(3, 2)', 'Uniform(-30, 30)', 'max'
     except (ValueError, SyntaxError, KeyError, AttributeError, TypeError):
         return {'inf': math.inf, '-inf': -math.inf, 'true': True, 'false': False, 'none': None}.get(text.strip().lower(), text)
 
-# %% ../nbs/11_recipe.ipynb #4e78d024
-def fits(old, new)->bool:
-    "Has the new value the old one's kind?"
-    if old is None or new is None or is_dataclass(new): return is_dataclass(old) or is_dataclass(new) or old is None or new is None
-    if isinstance(old, bool) or isinstance(new, bool): return isinstance(new, bool) and isinstance(old, bool)
-    if isinstance(old, float): return isinstance(new, (int, float))
-    return isinstance(new, type(old))
+# %% ../nbs/11_recipe.ipynb #283befe7
+def fits(kind, old, new)->bool: # kind: the field's type
+    "Has the new value the field's kind?"
+    dists = Uniform, Normal, Beta
+    if isinstance(old, dists): return isinstance(new, dists)
+    if isinstance(old, bool) or isinstance(new, bool): return isinstance(old, bool) and isinstance(new, bool)
+    return isinstance(new, kind)
 
 def override(value, # a dataclass value
              key:str, # 'K' or 'mix.group'
@@ -146,19 +155,18 @@ def override(value, # a dataclass value
     if rest:
         need(is_dataclass(old), f'{key}: {head} of this recipe has no fields of its own.')
         return replace(value, **{head: override(old, rest, new)})
-    new = literal(new)
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool): new = float(new)
-    need(fits(old, new), f'{key}={new!r}: expected a value like {old!r}.')
+    new, kind = literal(new), {f.name: f.type for f in fields(value)}[head]
+    if isinstance(new, int) and not isinstance(new, bool) and isinstance(1., kind): new = float(new)
+    need(fits(kind, old, new), f'{key}={new!r}: expected a value like {old!r}.')
     return replace(value, **{head: new})
 
-# %% ../nbs/11_recipe.ipynb #fa890607
+# %% ../nbs/11_recipe.ipynb #1d6634f5
 def recipe(name:str, # one of `RECIPES`
            preset:str='mini', # one of `PRESETS`
            **changes, # fields of either, dots as they are
           ): # Recipe, Preset
     "A method at a scale, with some fields changed."
     r, p = RECIPES[choose(name, RECIPES, 'recipe')], PRESETS[choose(preset, PRESETS, 'preset')]
-    if r.mix: r = replace(r, mix=replace(r.mix, tiles=p.tiles))
     if p.tau is not None and r.tau > -math.inf: r = replace(r, tau=p.tau)
     names = {f.name for f in fields(r)} - ({'drops'} if p.drops else set())
     for k, v in changes.items():
@@ -166,4 +174,6 @@ def recipe(name:str, # one of `RECIPES`
         choose(head, sorted(names | {f.name for f in fields(p)}), 'parameter')
         if head in names: r = override(r, k, v)
         else: p = override(p, k, v)
+    if r.mix and 'mix.tiles' not in changes: r = replace(r, mix=replace(r.mix, tiles=p.tiles))
+    if r.mix: need(p.n_unlabelled%r.mix.group == 0, f'n_unlabelled={p.n_unlabelled} cannot be split into groups of {r.mix.group} (mix.group).')
     return r, p

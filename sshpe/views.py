@@ -7,8 +7,9 @@ __all__ = ['WEAK', 'STRONG', 'MEAN', 'STD', 'apply', 'compose', 'invert', 'mirro
            'Affine', 'keyed', 'draw', 'grid', 'warp', 'in_heatmap', 'crops', 'swap', 'move', 'move_points', 'shown',
            'one_frame']
 
-# %% ../nbs/03_views.ipynb #55fd9e75
+# %% ../nbs/03_views.ipynb #630de83f
 from dataclasses import dataclass
+from zlib import crc32
 import numpy as np, torch
 import torch.nn.functional as F
 
@@ -98,7 +99,7 @@ class Affine:
 
     def widest(self): return float(self.scale.high)
 
-# %% ../nbs/03_views.ipynb #b0d112fb
+# %% ../nbs/03_views.ipynb #1254edc1
 def _mix64(z):
     z = (z^(z>>np.uint64(30)))*np.uint64(0xBF58476D1CE4E5B9)
     z = (z^(z>>np.uint64(27)))*np.uint64(0x94D049BB133111EB)
@@ -111,7 +112,7 @@ def keyed(*key, # integers or integer arrays that broadcast against each other; 
     with np.errstate(over='ignore'):
         h, golden = np.uint64(0), np.uint64(0x9E3779B97F4A7C15)
         for k in key:
-            if isinstance(k, str): k = int.from_bytes(k.encode()[-7:], 'big')
+            if isinstance(k, str): k = crc32(k.encode())
             h = _mix64((h^np.asarray(k).astype(np.int64).astype(np.uint64))+golden)
         h = _mix64(np.asarray(h)[...,None]+golden*np.arange(1, n+1, dtype=np.uint64))
     return ((h>>np.uint64(11)).astype(np.float64)+.5)*2.**-53

@@ -293,7 +293,6 @@ def test_the_teacher_is_the_average_of_the_students_past():
         truth = {k: .6*truth[k]+.4*v.double() if v.is_floating_point() else v.clone() for k, v in f.state_dict().items()}
     assert all(torch.allclose(v.double(), truth[k].double(), rtol=1e-4, atol=1e-6) for k, v in g.state_dict().items())
 
-@pytest.mark.xfail(strict=True, reason='a student that teaches looks after its own labelled pass, whose statistics an EMAN teacher gets only after the step')
 def test_eman_without_memory_is_the_student_in_eval_mode():
     a = learner('pose-mum-plus', decay=0., burn_in=1).fit(until=5)
     b = learner('pose-mum-plus', teacher='student', burn_in=1).fit(until=5)
