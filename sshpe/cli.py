@@ -6,12 +6,12 @@
 __all__ = ['DEMO', 'JOBS', 'Parser', 'train_options', 'pairs', 'value', 'train', 'scores', 'evaluate', 'recipes', 'runs', 'box',
            'predict', 'pseudo_label', 'demo', 'use', 'source', 'parser', 'main']
 
-# %% ../nbs/15_cli.ipynb #d7d6ba2f
+# %% ../nbs/15_cli.ipynb #7fc317ee
 import argparse, ast, difflib, json, os, sys
 from pathlib import Path
 from .check import InputError, choose, need
 
-# %% ../nbs/15_cli.ipynb #37183a29
+# %% ../nbs/15_cli.ipynb #2df674aa
 class Parser(argparse.ArgumentParser):
     "An argument parser whose mistakes are `InputError`s."
     def __init__(self, *a, **kw): super().__init__(*a, allow_abbrev=False, **kw)
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
             if o.startswith('-'): choose(o.split('=')[0], list(self._option_string_actions), f'option of {self.prog}')
         return known, rest
 
-# %% ../nbs/15_cli.ipynb #b2fe690b
+# %% ../nbs/15_cli.ipynb #27d33861
 def train_options(p): # the parser of `sshpe train`
     "One option for each parameter."
     from dataclasses import fields
@@ -36,7 +36,7 @@ def train_options(p): # the parser of `sshpe train`
         p.add_argument(f'--{f.name}', type=type(d), default=argparse.SUPPRESS, metavar=f.name[:1].upper(), help=about[f.name]+shown)
     p.add_argument('-p', dest='more', action='append', default=[], metavar='KEY=VALUE', help='any parameter, or any field of the recipe or preset')
 
-# %% ../nbs/15_cli.ipynb #c6f9360e
+# %% ../nbs/15_cli.ipynb #0d7deede
 def pairs(more, # texts like 'tau=0.2'
          )->dict: # by name, parsed
     "The -p options as parameters, with the recipe's and preset's fields under `override`."
@@ -55,7 +55,7 @@ def value(text:str): # of -p
     try: return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError): return text
 
-# %% ../nbs/15_cli.ipynb #c4c2bac3
+# %% ../nbs/15_cli.ipynb #ba0b9840
 def train(a):
     "Run nbs/runs/train.ipynb with these parameters, line by line."
     from dataclasses import asdict
@@ -79,7 +79,7 @@ def scores(m:dict, # metrics.json
     from sshpe.training import score_rows
     return columns(score_rows(m))
 
-# %% ../nbs/15_cli.ipynb #7fbb045b
+# %% ../nbs/15_cli.ipynb #87a4a2e1
 def evaluate(a):
     "Run nbs/runs/evaluate.ipynb and print its figures."
     from sshpe import launch, run
@@ -93,7 +93,7 @@ def evaluate(a):
     m = run.read(where/'metrics.json')
     print(json.dumps(m) if a.json else f'{scores(m)}\n{where/"evaluate.ipynb"}')
 
-# %% ../nbs/15_cli.ipynb #528921fd
+# %% ../nbs/15_cli.ipynb #875e2b67
 def recipes(a):
     "What can be trained."
     from sshpe.recipe import RECIPES
@@ -108,7 +108,7 @@ def runs(a):
     if a.json: print(json.dumps(rows))
     else: print(run.columns(rows) or f'there is no run under {a.root}/ yet: `sshpe train --help`')
 
-# %% ../nbs/15_cli.ipynb #7aeb58da
+# %% ../nbs/15_cli.ipynb #4f64d974
 def box(text:str)->tuple: # 'x,y,w,h'
     "A box from text."
     v = [value(t) for t in text.split(',')]
@@ -136,7 +136,7 @@ def pseudo_label(a):
     write_atomic(a.out, json.dumps(d))
     print(f'{len(d["annotations"]):,} people, {sum(x["num_keypoints"] for x in d["annotations"]):,} joints -> {a.out}')
 
-# %% ../nbs/15_cli.ipynb #7173aebc
+# %% ../nbs/15_cli.ipynb #4203c0f4
 DEMO = 'denoise-select', 'pose-mum-plus', 'supervised'  # the longest first
 def demo(a):
     "Train three recipes on the shipped people and compare them."
@@ -151,7 +151,7 @@ def demo(a):
     else: print(f'the runs of the demo are finished; remove {out} to train them again')
     print(run.columns(run.runs(out), ['recipe', 'labels', 'seed', 'AP', 'PCK', 'steps', 'seconds'])); print(page)
 
-# %% ../nbs/15_cli.ipynb #055e90d9
+# %% ../nbs/15_cli.ipynb #b09f1b40
 def use(p, run=True): # options that several commands share
     "Adds RUN, --device and --json."
     if run: p.add_argument('run', metavar='RUN', help='folder of a finished run')
@@ -164,7 +164,7 @@ def source(p, data, split): # options that name a data set
     p.add_argument('--root', default='', help='folder of the data')
     p.add_argument('--split', default=split, help=f'train, val or wild [{split}]')
 
-# %% ../nbs/15_cli.ipynb #63a98042
+# %% ../nbs/15_cli.ipynb #cb07366a
 def parser()->Parser:
     "The whole command line."
     top = Parser(prog='sshpe', description='See, run and teach semi-supervised human pose estimation.')
@@ -186,7 +186,7 @@ def parser()->Parser:
     p.add_argument('--root', default='', help='other people than the shipped ones'); p.add_argument('--labels', type=int, default=100, help='[100]')
     return top
 
-# %% ../nbs/15_cli.ipynb #d8cd388a
+# %% ../nbs/15_cli.ipynb #0e334c07
 JOBS = dict(train=train, evaluate=evaluate, recipes=recipes, runs=runs, predict=predict, demo=demo, **{'pseudo-label': pseudo_label})
 
 def main(argv=None, # the words after `sshpe`

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['HARD', 'SUPERVISED', 'DUALPOSE', 'DENOISE', 'POSEMUM', 'RECIPES', 'PAPER', 'MINI', 'TINY', 'PRESETS', 'Recipe',
-           'Preset', 'literal', 'fits', 'override', 'recipe']
+           'sane_recipe', 'Preset', 'sane_preset', 'literal', 'fits', 'override', 'recipe']
 
-# %% ../nbs/11_recipe.ipynb #e39e9621
+# %% ../nbs/11_recipe.ipynb #ded39276
 import ast, math
-from dataclasses import dataclass, fields, replace, asdict, is_dataclass
+from dataclasses import dataclass, fields, replace, is_dataclass
+from fastcore.basics import patch
 from .check import choose, need, InputError
 from .views import Affine, Normal, Uniform, Beta, WEAK, STRONG
 from .model import BACKBONES
 from .mum import Mix
 
-# %% ../nbs/11_recipe.ipynb #4c13746f
+# %% ../nbs/11_recipe.ipynb #1dd7cd14
 @dataclass(frozen=True)
 class Recipe:
     "A method of semi-supervised pose estimation."
@@ -37,36 +38,39 @@ class Recipe:
     tau:float = -math.inf # gate: joints whose pooled maximum is not above it carry no loss
     refined:bool = False # clean Gaussians instead of the pooled maps
     margin:float = math.inf # m: a student trusts itself where its uncertainty is lower by this (not in the text); inf = always the other
-    # perturbation
     mix:Mix|None = None # tiles exchanged in the student's input and features
-    # objective
     lam:float = 1. # λ, weight of the unlabelled loss; 0 = supervised
     # schedule of the paper: epochs over the unlabelled data, and where the learning rate drops tenfold
     epochs:int = 100
     drops:tuple = (70, 90)
 
-    def __post_init__(self):
-        choose(self.teacher, ('student', 'ema', 'eman'), 'teacher'); choose(self.teacher_bn, ('batch', 'eval'), 'teacher_bn')
-        choose(self.sees, ('fresh', 'pooled', 'weak'), 'view for `sees`'); choose(self.pool, ('max', 'mean'), 'pooling')
-        need(self.students in (1, 2), f'students={self.students}: there can be 1 or 2.')
-        need(self.n_weak >= 1 and self.K >= 0, 'a recipe needs n_weak >= 1 and K >= 0.')
-        need(self.lam >= 0 and 0 <= self.decay <= 1 and self.epochs >= 1, 'a recipe needs lam >= 0, decay from 0 to 1 and epochs >= 1.')
+    def __post_init__(self): sane_recipe(self)
 
-    @property
-    def kinds(self): # one Affine for each view that is cut
-        "The views of an unlabelled crop: pooled ones first, then the student's own if it is fresh."
-        return (self.weak,)*self.n_weak+(self.strong,)*self.K+((self.strong,) if self.sees == 'fresh' else ())
-    @property
-    def pooled(self): return self.n_weak+self.K # V, how many views are pooled
-    @property
-    def seen(self): # number of the student's view
-        return 0 if self.sees == 'weak' else len(self.kinds)-1
-    @property
-    def reuses(self): # can the student's own answer stand for its look at that view?
-        return self.sees == 'pooled' and self.teacher == 'student' and self.teacher_bn == 'batch' and self.mix is None
-    @property
-    def margin_of_canvas(self): # how much larger than the crop a canvas must be
-        return max(a.widest() for a in self.kinds)*1.3
+# %% ../nbs/11_recipe.ipynb #bb88e2b1
+def sane_recipe(r): # a Recipe; raises `InputError`
+    "Refuse fields that make no sense."
+    choose(r.teacher, ('student', 'ema', 'eman'), 'teacher'); choose(r.teacher_bn, ('batch', 'eval'), 'teacher_bn')
+    choose(r.sees, ('fresh', 'pooled', 'weak'), 'view for `sees`'); choose(r.pool, ('max', 'mean'), 'pooling')
+    need(r.students in (1, 2), f'students={r.students}: there can be 1 or 2.')
+    need(r.n_weak >= 1 and r.K >= 0, 'a recipe needs n_weak >= 1 and K >= 0.')
+    need(r.lam >= 0 and 0 <= r.decay <= 1 and r.epochs >= 1, 'a recipe needs lam >= 0, decay from 0 to 1 and epochs >= 1.')
+
+@patch(as_prop=True)
+def kinds(self:Recipe): # one Affine for each view that is cut
+    "The views of an unlabelled crop: pooled ones first, then the student's own if it is fresh."
+    return (self.weak,)*self.n_weak+(self.strong,)*self.K+((self.strong,) if self.sees == 'fresh' else ())
+
+@patch(as_prop=True)
+def pooled(self:Recipe): return self.n_weak+self.K # V, how many views are pooled
+@patch(as_prop=True)
+def seen(self:Recipe): return 0 if self.sees == 'weak' else len(self.kinds)-1 # number of the student's view
+@patch(as_prop=True)
+def margin_of_canvas(self:Recipe): return max(a.widest() for a in self.kinds)*1.3 # how much larger than the crop a canvas must be
+
+@patch(as_prop=True)
+def reuses(self:Recipe):
+    "Can the student's own answer stand for its look at that view?"
+    return self.sees == 'pooled' and self.teacher == 'student' and self.teacher_bn == 'batch' and self.mix is None
 
 # %% ../nbs/11_recipe.ipynb #f84cabb7
 HARD = Affine(Uniform(-45, 45), 1., Beta(.5, .5, .75, 1.25), 0.)  # (not in the text)
@@ -84,7 +88,7 @@ POSEMUM = Recipe('pose-mum-plus', 'One student with tiles exchanged in input and
 
 RECIPES = {r.name: r for r in (SUPERVISED, DUALPOSE, DENOISE, POSEMUM)}
 
-# %% ../nbs/11_recipe.ipynb #506f1f47
+# %% ../nbs/11_recipe.ipynb #53cdd235
 @dataclass(frozen=True)
 class Preset:
     "A scale of experiment."
@@ -109,15 +113,18 @@ class Preset:
     ramp:int = 0 # steps in which λ rises from 0
     every:int = 500 # steps between two lines of the log
 
-    def __post_init__(self):
-        choose(self.backbone, BACKBONES, 'backbone'); choose(self.decode, ('argmax', 'quarter', 'dark'), 'decode')
-        for k in ('n_labelled', 'n_unlabelled', 'every', 'width'): need(getattr(self, k) >= 1, f'{k}={getattr(self, k)} must be 1 or more.')
-        for k in ('sigma', 'lr'): need(getattr(self, k) > 0, f'{k}={getattr(self, k)} must be above 0.')
-        need(self.stride == 4, f'stride={self.stride}: the networks paint one heatmap pixel for 4x4 crop pixels, so it must be 4.')
-        need(min(self.steps, self.burn_in, self.ramp) >= 0, 'steps, burn_in and ramp must be 0 or more.')
-
+    def __post_init__(self): sane_preset(self)
     @property
     def map(self): return self.size[0]//self.stride, self.size[1]//self.stride # (h,w) of a heatmap
+
+# %% ../nbs/11_recipe.ipynb #c32305ab
+def sane_preset(p): # a Preset; raises `InputError`
+    "Refuse fields that make no sense."
+    choose(p.backbone, BACKBONES, 'backbone'); choose(p.decode, ('argmax', 'quarter', 'dark'), 'decode')
+    for k in ('n_labelled', 'n_unlabelled', 'every', 'width'): need(getattr(p, k) >= 1, f'{k}={getattr(p, k)} must be 1 or more.')
+    for k in ('sigma', 'lr'): need(getattr(p, k) > 0, f'{k}={getattr(p, k)} must be above 0.')
+    need(p.stride == 4, f'stride={p.stride}: the networks paint one heatmap pixel for 4x4 crop pixels, so it must be 4.')
+    need(min(p.steps, p.burn_in, p.ramp) >= 0, 'steps, burn_in and ramp must be 0 or more.')
 
 PAPER = Preset('paper')
 MINI = Preset('mini', (96, 64), 4, 1.5, True, 'dark', 'narrow18', 48, 'he', '', (3, 2), .7, 16, 16, 2e-3, 900, (.7, .9), 250, 150, 50)

@@ -7,7 +7,7 @@ __all__ = ['Result', 'read_networks', 'load', 'evaluate', 'joints_picture', 'ext
            'write_answer', 'pose_picture', 'opinions', 'pseudo_labels', 'rows_of_runs', 'bars_picture', 'logs_picture',
            'unlabelled']
 
-# %% ../nbs/14c_result.ipynb #9ec9b772
+# %% ../nbs/14c_result.ipynb #fc7bc37f
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from .model import build
 from .skeleton import Skeleton
 from .training import answers, in_photo, score, settle
 
-# %% ../nbs/14c_result.ipynb #3aa67226
+# %% ../nbs/14c_result.ipynb #075bdf34
 @dataclass
 class Result:
     "A finished run, ready to look."
@@ -37,7 +37,7 @@ class Result:
     def teachers(self): # those who make pseudo-labels
         return [f for k, f in self.networks.items() if k.startswith('teacher')] or list(self.networks.values())
 
-# %% ../nbs/14c_result.ipynb #d504f4ff
+# %% ../nbs/14c_result.ipynb #f58722b8
 def read_networks(path)->dict: # name -> state dict
     "The tensors of a .safetensors file, by network."
     from safetensors.torch import load_file
@@ -66,7 +66,7 @@ def load(where, # folder of a finished run
         nets[name].to(device, memory_format=torch.channels_last).eval()
     return Result(where, r, p, skeleton, nets)
 
-# %% ../nbs/14c_result.ipynb #46a1c0ac
+# %% ../nbs/14c_result.ipynb #2726003f
 def evaluate(x:Result,
              people, # People
              where, # folder of results files and metrics.json
@@ -80,7 +80,7 @@ def evaluate(x:Result,
     write_atomic(Path(where)/'metrics.json', json.dumps(m, indent=1))
     return m
 
-# %% ../nbs/14c_result.ipynb #3e40059e
+# %% ../nbs/14c_result.ipynb #2adb69a1
 def joints_picture(scores:dict): # of one network; -> matplotlib figure
     "PCK by joint."
     import matplotlib.pyplot as plt
@@ -108,7 +108,7 @@ def extremes_picture(x:Result, people, where, n:int=6): # where: folder with the
         draw.skeleton(ax, kp[i,:,:2]@A.T+b, x.skeleton, kp[i,:,2], lw=1)
     return fig
 
-# %% ../nbs/14c_result.ipynb #31fe80f3
+# %% ../nbs/14c_result.ipynb #0b8eccf4
 def find(x:Result, people)->tuple: # keypoints (N,J,2) in photo pixels, scores (N,J)
     "Joints by the best of the run's answers, without keeping crops."
     import tempfile
@@ -133,7 +133,7 @@ def predict_photos(x:Result,
     xy, s = find(x, people)
     return [write_answer(x, *a, Path(out)) for a in zip(names(photos), photos, images, people.boxes.tolist(), xy.round(2), s.round(4))]
 
-# %% ../nbs/14c_result.ipynb #b6075492
+# %% ../nbs/14c_result.ipynb #8176e8b7
 def names(photos)->list: # as many different names
     "File names without ending; a number where two are the same."
     out = []
@@ -164,7 +164,7 @@ def pose_picture(image, xy, s, skeleton, box=None): # -> matplotlib figure
         fig.axes[0].add_patch(Rectangle((bx-.5, by-.5), bw, bh, fill=False, ec='w', lw=.8, ls=':'))
     return fig
 
-# %% ../nbs/14c_result.ipynb #34784005
+# %% ../nbs/14c_result.ipynb #e1405711
 def opinions(x:Result, people, batch:int=32)->tuple: # keypoints (N,J,2) photo pixels, scores (N,J), uncertainties (N,J)
     "What the teachers say about everyone."
     r, p, out = x.recipe, x.preset, []
@@ -180,7 +180,7 @@ def opinions(x:Result, people, batch:int=32)->tuple: # keypoints (N,J,2) photo p
     xy, sc, u = (np.concatenate(a) for a in zip(*out))
     return in_photo(xy, s.matrix), sc, u
 
-# %% ../nbs/14c_result.ipynb #bb6d2be4
+# %% ../nbs/14c_result.ipynb #94734511
 def pseudo_labels(x:Result, people)->dict: # a COCO keypoint file
     "Pseudo-labels as COCO annotations, with `scores` and `uncertainties` for each joint."
     xy, s, u = opinions(x, people)
@@ -195,7 +195,7 @@ def pseudo_labels(x:Result, people)->dict: # a COCO keypoint file
     about = dict(description=f'pseudo-labels by {x.recipe.name}', data=people.name, tau=run.plain(x.recipe.tau))
     return dict(info=about, images=list(photos.values()), annotations=anns, categories=[cat])
 
-# %% ../nbs/14c_result.ipynb #49afa035
+# %% ../nbs/14c_result.ipynb #e1e8acbf
 def rows_of_runs(scores:dict)->list: # name -> metrics.json
     "One row for each run."
     pick = lambda d, k: None if d.get(k) is None else round(float(d[k]), 1)
@@ -212,7 +212,7 @@ def bars_picture(scores:dict): # name -> metrics.json; -> matplotlib figure
     plt.close(fig)
     return fig
 
-# %% ../nbs/14c_result.ipynb #12d36570
+# %% ../nbs/14c_result.ipynb #a6d99a50
 def logs_picture(logs:dict): # name -> rows of its log; -> matplotlib figure
     "The loss on labelled people, and how many kept pseudo-labels are right."
     import matplotlib.pyplot as plt

@@ -158,7 +158,9 @@ def test_denoise_select_is_the_papers(changes):
     fs, _ = networks(r, p)
     lab, unl, rows, lam = hidden(people(1)), people(2), np.array([5, 0, 3]), .7
     go = lambda r: step(fs, fs, fetch(lab, rows), fetch(unl, rows), r, p, S5.flip, lam, 3, 4)
-    if r.tau > -math.inf: r = replace(r, tau=go(r)[1]['opinion'].chosen.amax((-2,-1)).quantile(.4).item()+1e-4)  # a gate that some joints pass
+    o = go(r)[1]['opinion']  # only to find a gate that some joints pass, and a margin that decides
+    if r.tau > -math.inf: r = replace(r, tau=o.chosen.amax((-2,-1)).quantile(.4).item()+1e-4)
+    if r.margin: r = replace(r, margin=(o.u[0]-o.u[1]).abs().median().item()+1e-5)
     loss, what = go(r)
     loss.backward(); ours = gradients(fs); clear(fs)
     M = np.concatenate([what['M'].double().numpy(), np.broadcast_to([[[[0, 0, 1.]]]], (3, len(r.kinds), 1, 3))], 2)

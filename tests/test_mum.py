@@ -164,6 +164,11 @@ def test_the_mix_is_a_function_of_the_key():
     assert all(torch.equal(a[s], b[s]) for s in STAGES)
     for other in ((3, 2), (4, 1), (3, 1, 0)): assert not torch.equal(through(always.touch(8, *other), x8)['input'], a['input'])
 
+def test_each_stage_draws_its_own_permutations():
+    one = lambda stage: through(Mix(4, (3, 2), ((stage, 1.),)).touch(8, 3), x8)[stage]
+    mixes = [one(s) for s in STAGES[:4]]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(mixes, 2))
+
 def test_each_stage_mixes_with_its_own_probability():
     m = Mix(4, (3, 2), (('input', 1.), ('layer1', .25), ('layer2', .5), ('layer3', .8)))
     hits = []

@@ -264,7 +264,9 @@ def test_files_bring_no_code(done, config, name, kind, tmp_path):
 
 def test_pseudo_labels_are_a_coco_file(done, tmp_path):
     from pycocotools.coco import COCO
-    d = result.pseudo_labels(result.load(done.where, 'cpu'), done.val)
+    x = result.load(done.where, 'cpu')
+    x.recipe = replace(x.recipe, tau=.02)  # a run of seconds is never sure
+    d = result.pseudo_labels(x, done.val)
     f = tmp_path / 'pseudo.json'
     f.write_text(json.dumps(d, allow_nan=False))
     assert len(COCO(str(f)).getAnnIds()) == len(done.val)
@@ -272,7 +274,7 @@ def test_pseudo_labels_are_a_coco_file(done, tmp_path):
     assert len(read_coco(f, done.val.root)) == len(kept)
     for a in d['annotations']:
         v = np.array(a['keypoints']).reshape(-1, 3)[:, 2]
-        assert len(a['scores']) == len(a['uncertainties']) == 17 and (np.array(a['scores'])[v > 0] > done.recipe.tau).all()
+        assert len(a['scores']) == len(a['uncertainties']) == 17 and (np.array(a['scores'])[v > 0] > x.recipe.tau).all()
 
 
 def test_points_come_back_to_the_photo(done, sticks):
