@@ -220,7 +220,7 @@ def curves(rows): # of the log; -> matplotlib figure
     plt.close(fig)
     return fig
 
-# %% ../nbs/14b_training.ipynb #8122ee96
+# %% ../nbs/14b_training.ipynb #8f5fcf99
 def pseudo_picture(nets, # the teachers
                    store, rows, # whom
                    r, p, skeleton, # recipe, preset
@@ -231,7 +231,7 @@ def pseudo_picture(nets, # the teachers
     import matplotlib.pyplot as plt
     b = fetch(store, np.asarray(rows), nets[0].head.weight.device)
     o, M, X = ask(nets, b, r, p, skeleton.flip, seed)
-    tau = max(r.tau, .1)  # recipes without a gate are shown with the paper's
+    tau = r.tau if math.isfinite(r.tau) else .1  # recipes without a gate are shown with the paper's
     T, w = refine(o.chosen[0], M[:,0], skeleton.flip, tau, p.stride, p.sigma, p.decode, p.exact)
     fig, axes = plt.subplots(len(rows), 4, figsize=(5.2, 1.95*len(rows)), dpi=draw.DPI, squeeze=False, layout='compressed')
     for i, (row, img) in enumerate(zip(axes, upright(store, rows))):
