@@ -3,15 +3,15 @@ import math
 import numpy as np, torch
 
 torch.set_num_threads(1)
-MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])  # ImageNet's, as every ResNet is given
+MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])  # ImageNet's
 
 
 def matrix3(rotation, scale, mirror, size):
     "The 3x3 matrix of a view: mirror, shrink by `scale`, turn, all about the middle of the pixels 0..W-1, 0..H-1."
     def shift(x, y): return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.]])
-    (h, w), t = size, math.radians(rotation)
+    (h, w), t, m = size, math.radians(rotation), -1. if mirror else 1.
     turn = np.array([[math.cos(t), -math.sin(t), 0], [math.sin(t), math.cos(t), 0], [0, 0, 1]])
-    return shift((w-1)/2, (h-1)/2) @ turn @ np.diag([1/scale, 1/scale, 1]) @ np.diag([-1. if mirror else 1., 1, 1]) @ shift((1-w)/2, (1-h)/2)
+    return shift((w-1)/2, (h-1)/2) @ turn @ np.diag([1/scale, 1/scale, 1]) @ np.diag([m, 1, 1]) @ shift((1-w)/2, (1-h)/2)
 
 def two(M): return torch.tensor(np.asarray(M)[..., :2, :], dtype=torch.float32)
 
@@ -97,7 +97,8 @@ class People:
         self.canvases = r.integers(80, 140, (n, Hc, Wc, 3)).astype(np.uint8)
         colours = r.integers(0, 256, (joints, 3))
         for c, k in zip(self.canvases, xy):
-            for (x, y), colour in zip(k.round().astype(int)+((Wc-W)//2, (Hc-H)//2), colours): c[y-2:y+3, x-2:x+3] = colour
+            for (x, y), colour in zip(k.round().astype(int)+((Wc-W)//2, (Hc-H)//2), colours):
+                c[y-2:y+3, x-2:x+3] = colour
         self.extent = r.uniform(.5*H, .9*H, n).astype(np.float32)
         self.matrix, self.size, self.margin = np.tile(np.eye(2, 3, dtype=np.float32), (n, 1, 1)), size, margin
         self.inside = np.tile(np.array([-W, -H, 2*W, 2*H], np.float32), (n, 1))

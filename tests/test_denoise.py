@@ -33,21 +33,25 @@ def test_winner(seed, shape):
     H, seen = case(seed, shape)
     W = winner(torch.tensor(H), torch.tensor(seen))
     for s, b, j in np.ndindex(*W.shape):
-        tops = [max([H[s,b,v,j,y,x] for y, x in np.ndindex(shape[2:]) if seen[b,v,0,y,x]], default=-math.inf) for v in range(shape[0])]
+        tops = [max([H[s,b,v,j,y,x] for y, x in np.ndindex(shape[2:]) if seen[b,v,0,y,x]],
+                    default=-math.inf) for v in range(shape[0])]
         assert tops[int(W[s,b,j])] == max(tops)
 
 def test_a_view_that_saw_nothing_neither_wins_nor_dilutes():
-    H, seen = torch.stack([torch.full((1, 2, 2), -.5), torch.full((1, 2, 2), 9.)]), torch.tensor([True, False]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
+    H = torch.stack([torch.full((1, 2, 2), -.5), torch.full((1, 2, 2), 9.)])
+    seen = torch.tensor([True, False]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
     assert (pool(H, seen) == -.5).all() and (pool(H, seen, 'mean') == -.5).all() and winner(H, seen).item() == 0
 
-def test_unknown_pooling(): pytest.raises(InputError, pool, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1, dtype=torch.bool), 'avarage')
+def test_unknown_pooling():
+    with pytest.raises(InputError, match='mean'): pool(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1).bool(), 'meen')
 
 @given(st.floats(-5, 60), st.floats(-5, 60), st.sampled_from([1, 2, 4]))
 def test_inside(x, y, stride):
     h, w = 10, 7
     nearest = np.floor(np.array([x, y], np.float32)+np.float32(.5))  # the picture's pixel that holds the point
     edge = min(abs(v+.5-e) for v, n in ((x, w), (y, h)) for e in (0, n*stride)) < 1e-4
-    assert edge or bool(inside(torch.tensor([x, y]), (h, w), stride)) == bool((nearest >= 0).all() and (nearest < (w*stride, h*stride)).all())
+    truth = bool((nearest >= 0).all() and (nearest < (w*stride, h*stride)).all())
+    assert edge or bool(inside(torch.tensor([x, y]), (h, w), stride)) == truth
 
 def test_the_picture_ends_half_a_pixel_beyond_its_outermost_centres():
     at = lambda x, y: bool(inside(torch.tensor([x, y]), (3, 2), 4))
@@ -57,11 +61,14 @@ def pooled(seed, size=(12, 8), B=3):
     "Maps with one clear peak each, some of them faint, and views, some of them mirrored."
     r, J = np.random.default_rng(seed), 3
     P = r.uniform(0, .02, (B, J, *size))
-    for b, j in np.ndindex(B, J): P[b,j] += r.choice([.04, .3, .9])*gaussian(r.uniform(0, (size[1]-1, size[0]-1)), size, 1.2)
-    R = np.stack([matrix3(r.uniform(-60, 60), r.uniform(.6, 1.4), r.random() < .5, (size[0]*4, size[1]*4)) for _ in range(B)])
+    for b, j in np.ndindex(B, J):
+        P[b,j] += r.choice([.04, .3, .9])*gaussian(r.uniform(0, (size[1]-1, size[0]-1)), size, 1.2)
+    any_view = lambda: matrix3(r.uniform(-60, 60), r.uniform(.6, 1.4), r.random() < .5, (size[0]*4, size[1]*4))
+    R = np.stack([any_view() for _ in range(B)])
     return P.astype(np.float32), R
 
-@given(seeds, st.sampled_from(['argmax', 'quarter', 'dark']), st.booleans(), st.sampled_from([-math.inf, 0., .1, .5, math.inf]))
+@given(seeds, st.sampled_from(['argmax', 'quarter', 'dark']), st.booleans(),
+       st.sampled_from([-math.inf, 0., .1, .5, math.inf]))
 def test_refine(seed, how, exact, tau):
     P, R = pooled(seed)
     T, W = refine(torch.tensor(P), two(R), flip, tau, 4, 1.2, how, exact)
@@ -108,12 +115,14 @@ def test_empty_pools_are_dropped_and_nothing_is_nan():
 def test_from_views_to_pool_in_loops(seed):
     "Heatmaps that three views would give of three joints come back to one place each."
     r, size, V = np.random.default_rng(seed), (24, 16), 3
-    M = np.stack([matrix3(*((0, 1, False) if v == 0 else (r.uniform(-60, 60), r.uniform(.7, 1.4), r.random() < .5)), (96, 64)) for v in range(V)])
+    M = np.stack([matrix3(*((0, 1, False) if v == 0 else (r.uniform(-60, 60), r.uniform(.7, 1.4), r.random() < .5)),
+                          (96, 64)) for v in range(V)])
     p = r.uniform((8, 12), (56, 84), (3, 2))
     H = np.zeros((1, 1, V, 3, *size))
     for v in range(V):
         q = ((M[v]@np.c_[p, np.ones(3)].T)[:2].T-1.5)/4
-        names = flip if np.linalg.det(M[v]) < 0 else (0, 1, 2)  # in a mirrored picture the left wrist looks like a right one
+        # in a mirrored picture the left wrist looks like a right one
+        names = flip if np.linalg.det(M[v]) < 0 else (0, 1, 2)
         for j in range(3): H[0,0,v,j] = gaussian(q[names[j]], size, 1.)
     got, seen = one_frame(torch.tensor(H), two(M)[None], 4, flip)
     P = pool(got, seen)[0,0].numpy()

@@ -12,7 +12,8 @@ strides = st.sampled_from([1, 2, 4, 8])
 def maps(seed, n=4, size=(9, 7)):
     "Positive random maps; smooth enough that their maxima are no accidents."
     r = np.random.default_rng(seed)
-    return sum(gaussian(c, size, s)*a for c, s, a in zip(r.uniform((-1, -1), (size[1], size[0]), (8, 2)), r.uniform(.8, 3, 8), r.uniform(.1, 1, 8)))\
+    return sum(gaussian(c, size, s)*a for c, s, a in zip(r.uniform((-1, -1), (size[1], size[0]), (8, 2)),
+                                                         r.uniform(.8, 3, 8), r.uniform(.1, 1, 8)))\
         +r.uniform(.01, .1, (n, *size))
 
 @given(st.integers(0, 50), strides)
@@ -104,4 +105,5 @@ def test_mirrored_points_make_mirrored_maps(seed, stride):
     s, (h, w) = Skeleton('s', ('nose', 'left_eye', 'right_eye'), ((1, 2),)), (10, 8)
     p = np.random.default_rng(seed).uniform(0, stride*8, (3, 2))
     q = np.stack([w*stride-1-p[:,0], p[:,1]], 1)[[0, 2, 1]]
-    assert torch.allclose(mirror(encode(torch.tensor(p), (h, w), stride), s.flip), encode(torch.tensor(q), (h, w), stride), atol=1e-5)
+    assert torch.allclose(mirror(encode(torch.tensor(p), (h, w), stride), s.flip),
+                          encode(torch.tensor(q), (h, w), stride), atol=1e-5)

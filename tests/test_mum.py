@@ -10,7 +10,8 @@ from sshpe.model import STAGES, build
 from sshpe.mum import Mix, masks, mix, together, unmix
 
 grids = st.tuples(st.integers(1, 4), st.integers(1, 3))
-cases = st.tuples(st.integers(1, 3), st.integers(1, 5), grids, st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(0, 2**32))
+cases = st.tuples(st.integers(1, 3), st.integers(1, 5), grids, st.integers(1, 3),
+                  st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(0, 2**32))
 
 def drawn(case):
     "Features and a mask: G groups of N pictures of C channels, (th,tw) tiles of (a,b) pixels."
@@ -64,7 +65,8 @@ def test_unmix_undoes_any_stack_and_a_stack_is_one_gather(case, depth):
 @given(st.integers(0, 2**32))
 def test_a_stack_of_different_grids_is_undone_too(seed):
     x = torch.arange(8*2*12*12.).view(8, 2, 12, 12)
-    stack = [masks(8, n, grid, seed, i) for i, (n, grid) in enumerate([(4, (3, 2)), (2, (6, 4)), (8, (1, 12)), (4, (12, 3))])]
+    kinds = (4, (3, 2)), (2, (6, 4)), (8, (1, 12)), (4, (12, 3))
+    stack = [masks(8, n, grid, seed, i) for i, (n, grid) in enumerate(kinds)]
     y = x
     for m in stack: y = mix(y, m)
     for m in stack[::-1]: y = unmix(y, m)
@@ -83,7 +85,8 @@ def test_the_gradient_is_the_inverse_gather(case):
 def test_memory_order_is_kept():
     x, m = torch.randn(8, 6, 12, 8), masks(8, 4, (3, 2), 1)
     y = mix(x.contiguous(memory_format=torch.channels_last), m)
-    assert y.is_contiguous(memory_format=torch.channels_last) and torch.equal(y, gathered(x, m)) and mix(x, m).is_contiguous()
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(y, gathered(x, m)) and mix(x, m).is_contiguous()
     assert torch.equal(mix(x.transpose(2, 3).contiguous().transpose(2, 3)[:,::2], m), gathered(x[:,::2], m))
 
 def test_every_permutation_is_equally_likely_and_tiles_are_independent():
@@ -148,9 +151,11 @@ def test_in_a_real_network():
     with torch.no_grad():
         def spy(stage, h, f=mum.touch(8, 2)): seen.append(f(stage, h)); return seen[-1]
         y = net(x, spy)
-        # MUM written out: the mix is found in what the network was given, every feature goes back to where its tile came from
+        # MUM written out: the mix is found in what the network was given, and every feature goes back
         tile = lambda t: t.view(2, 4, 3, 3, 32, 2, 32)
-        m = torch.tensor([[[[next(k for k in range(4) if torch.equal(tile(seen[0])[g,n,:,i,:,j], tile(x)[g,k,:,i,:,j])) for j in range(2)] for i in range(3)] for n in range(4)] for g in range(2)])
+        m, (a, b) = torch.zeros(2, 4, 3, 2, dtype=torch.int64), (tile(seen[0]), tile(x))
+        for g, n, i, j in np.ndindex(2, 4, 3, 2):
+            m[g,n,i,j] = next(k for k in range(4) if torch.equal(a[g,n,:,i,:,j], b[g,k,:,i,:,j]))
         h = net.stem(gathered(x, m))
         for k in STAGES[1:5]: h = getattr(net, k)(h)
         back = torch.empty_like(h)
@@ -162,7 +167,8 @@ def test_in_a_real_network():
 def test_the_mix_is_a_function_of_the_key():
     a, b = (through(always.touch(8, 3, 1), x8) for _ in range(2))
     assert all(torch.equal(a[s], b[s]) for s in STAGES)
-    for other in ((3, 2), (4, 1), (3, 1, 0)): assert not torch.equal(through(always.touch(8, *other), x8)['input'], a['input'])
+    for other in ((3, 2), (4, 1), (3, 1, 0)):
+        assert not torch.equal(through(always.touch(8, *other), x8)['input'], a['input'])
 
 def test_each_stage_draws_its_own_permutations():
     one = lambda stage: through(Mix(4, (3, 2), ((stage, 1.),)).touch(8, 3), x8)[stage]
@@ -176,4 +182,5 @@ def test_each_stage_mixes_with_its_own_probability():
         y = through(m.touch(8, t), x8)
         hits.append([not torch.equal(y[b], y[a]) for a, b in zip(STAGES, STAGES[1:4])])
     share = np.mean(hits, 0)
-    assert np.abs(share-(.25, .5, .8)).max() < .08 and np.abs(np.corrcoef(np.array(hits).T)[np.triu_indices(3, 1)]).max() < .2
+    assert np.abs(share-(.25, .5, .8)).max() < .08
+    assert np.abs(np.corrcoef(np.array(hits).T)[np.triu_indices(3, 1)]).max() < .2

@@ -46,4 +46,5 @@ def test_equal_doubts_are_no_reason_to_trust_oneself(): assert not own(torch.ful
 def test_selection_carries_the_surer_students_map():
     u, P = torch.tensor([[[.1, .5]], [[.3, .2]]]), torch.arange(4.).view(2, 1, 2, 1, 1)
     assert select(P, own(u)).flatten().tolist() == [0, 3, 0, 3]
-    assert select(P, own(u, .25)).flatten().tolist() == [2, 3, 0, 3]  # own only where surer by more than a quarter: joint 1 of student 2
+    # own only where surer by more than a quarter: joint 1 of student 2
+    assert select(P, own(u, .25)).flatten().tolist() == [2, 3, 0, 3]
