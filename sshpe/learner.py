@@ -278,7 +278,7 @@ def load(self:Learner, path):
         for k in PLAIN: setattr(self, k, s[k])
     except Exception as e: raise InputError(f'{path} is not a saved state of this run ({type(e).__name__}): remove it to start over.') from e
 
-# %% ../nbs/13_learner.ipynb #fda7cd84
+# %% ../nbs/13_learner.ipynb #ccd91a56
 @patch
 def fit(self:Learner, state=None, # a path: continue from it if it is there, and save to it
         log=None, # called with each new row
@@ -287,7 +287,7 @@ def fit(self:Learner, state=None, # a path: continue from it if it is there, and
        )->Learner:
     "Train to the end of the schedule, or to `until`."
     if state and Path(state).exists(): self.load(state)
-    end, saved, last = min(until or self.T, self.T), time.monotonic(), self.rows[-1]['step'] if self.rows else 0
+    end, saved, last = self.T if until is None else min(until, self.T), time.monotonic(), self.rows[-1]['step'] if self.rows else 0
     while self.t < end:
         self.one_step()
         if self.t%self.p.every == 0 or self.t == self.T:
