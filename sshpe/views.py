@@ -117,9 +117,9 @@ def keyed(*key, # integers or integer arrays that broadcast against each other; 
         h = _mix64(np.asarray(h)[...,None]+golden*np.arange(1, n+1, dtype=np.uint64))
     return ((h>>np.uint64(11)).astype(np.float64)+.5)*2.**-53
 
-# %% ../nbs/03_views.ipynb #4b5eb07d
+# %% ../nbs/03_views.ipynb #ed289dfd
 WEAK = Affine()
-STRONG = Affine(Normal(0, 30, -60, 60), .8, Normal(1, .25, .75, 1.25), 0.)
+STRONG = Affine(Normal(0, 30, -60, 60), .8, Normal(1, .25, .75, 1.25), .5)
 
 def draw(kinds, # one Affine for each view
          size:tuple, # (H,W)

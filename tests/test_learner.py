@@ -8,7 +8,8 @@ from sshpe.check import InputError
 from sshpe.learner import (Learner, Opinion, ask, autocast, device_of, fetch, labelled, mse, order, predict, rate,
                            shares, step, telemetry, total_steps, weight)
 from sshpe.model import build
-from sshpe.recipe import DENOISE, MINI, PAPER, RECIPES, SUPERVISED, recipe
+from sshpe.methods import DENOISE, RECIPES, SUPERVISED, recipe
+from sshpe.recipe import MINI, PAPER
 from sshpe.skeleton import Skeleton
 from sshpe.views import Affine, Uniform, crops
 
@@ -17,8 +18,7 @@ SIZE = (64, 32)
 
 def method(name, **changes):
     "A recipe at a scale of hundredths of seconds a step."
-    r, p = recipe(name, 'tiny', **{'size': SIZE, 'width': 8, 'n_labelled': 4, 'n_unlabelled': 4, **changes})
-    return (replace(r, mix=replace(r.mix, tiles=(2, 1))) if r.mix else r), p
+    return recipe(name, 'tiny', **{'size': SIZE, 'width': 8, 'n_labelled': 4, 'n_unlabelled': 4, 'tiles': (2, 1), **changes})
 
 def people(seed=0, n=8): return People(n, SIZE, 1.6, seed, len(S5))
 
@@ -29,9 +29,10 @@ def networks(r, p, seed=5):
     "Students that say something, and their teachers."
     new = lambda s: build(p.backbone, len(S5), p.width, seed=s, init='he').train()
     students = [new(seed+s) for s in range(r.students)]
-    for f in students: nn.init.normal_(f.head.weight, std=.2)
-    if r.teacher == 'student': return students, students
-    return students, [new(seed+7+s).requires_grad_(False) for s in range(r.students)]
+    others = [new(seed+7+s).requires_grad_(False) for s in range(r.students)]
+    torch.manual_seed(seed)
+    for f in students+others: nn.init.normal_(f.head.weight, std=.2)
+    return students, (students if r.teacher == 'student' else others)[:r.teaching]+others[:r.teaching*r.past]
 
 def hidden(store, *joints):
     "The same people without these labels (all, if none is named)."
@@ -185,14 +186,42 @@ def test_denoise_select_is_the_papers(changes):
     assert (ours-theirs).norm() < 1e-2*theirs.norm()
 
 def test_pose_mum_with_groups_of_one_is_the_eval_teachers_heatmap():
-    r, p = method('pose-mum-plus')
-    r = replace(r, mix=replace(r.mix, group=1), weak=fixed(10, 1.1, True))
+    r, p = method('pose-mum-plus', **{'mix.group': 1})
+    r = replace(r, weak=fixed(10, 1.1, True))
     (f,), (g,) = networks(r, p)
     lab, unl, rows, M = hidden(people(1)), people(2), np.array([5, 0, 3]), matrix3(10, 1.1, True, SIZE)
     loss, _ = step([f], [g], fetch(lab, rows), fetch(unl, rows), r, p, S5.flip, 1., 0, 0)
     x = by_hand(unl, rows, M)
     truth = ((f(x)-g.eval()(x).detach())**2).mean()
     assert math.isclose(loss.item(), truth.item(), rel_tol=1e-4)
+
+def go(r, p, key=(0, 0), seed=5):
+    "A step's loss and the students' gradients."
+    fs, gs = networks(r, p, seed)
+    loss, what = step(fs, gs, fetch(people(1), np.arange(4)), fetch(people(2), np.arange(4)), r, p, S5.flip, 1., *key)
+    loss.backward()
+    return loss.item(), gradients(fs), what
+
+def test_pose_mum_with_probability_0_is_mum():
+    never = (('input', 1.), ('layer1', 0.), ('layer2', 0.), ('layer3', 0.))
+    a, b, c = (go(*method(n, **k)) for n, k in (('mum', {}), ('pose-mum-at', {'mix.stages': never}), ('pose-mum-at', {})))
+    assert a[0] == b[0] and torch.equal(a[1], b[1]) and a[0] != c[0]
+
+def test_mum_in_groups_of_one_is_no_mixing():
+    a, b, c = (go(*method(n, **k)) for n, k in (('pose-cons', {}), ('mum', {'mix.group': 1}), ('mum', {})))
+    assert math.isclose(a[0], b[0], rel_tol=1e-5) and torch.allclose(a[1], b[1], atol=1e-4*a[1].abs().max().item()) and abs(a[0]-c[0]) > 1e-4*a[0]
+
+def test_each_path_has_its_own_loss_and_view():
+    "Two equal paths on the weak view weigh twice; on fresh views they are two draws."
+    one, two = (go(*method('dual-pose', sees='weak', paths=q)) for q in ('((),)', '((), ())'))
+    assert math.isclose(two[2]['unlabelled'].item(), 2*one[2]['unlabelled'].item(), rel_tol=1e-5)
+    assert len(go(*method('multi-augs'))[2]['M'][0]) == 3
+    a, b = (go(*method('dual-pose', paths=q, weak=fixed(0, 1, False)))[2]['unlabelled'].item() for q in ('((),)', '((), ())'))
+    assert b > 1.2*a
+
+def test_looks_through_mixed_views_change_the_pool_but_never_the_weak_look():
+    a, b = (go(*method(n, tau=-math.inf))[2]['opinion'] for n in ('denoise-mum', 'denoise-doubt'))
+    assert torch.equal(a.H[:,:,0], b.H[:,:,0]) and not torch.equal(a.H[:,:,1], b.H[:,:,1])
 
 # what learns, and what doesn't
 
@@ -221,10 +250,10 @@ def test_who_gets_a_gradient(name):
     clear(fs)
     lab.xyv[...,2] = 0  # only the unlabelled loss is left
     if not r.lam: return
-    loss, what = step(fs, gs, lab, unl, r, p, S5.flip, 1., 0, 0)
+    loss, what = step(fs, gs, lab, unl, replace(r, tau=min(r.tau, 0.)), p, S5.flip, 1., 0, 0)
     loss.backward()
     for f in fs: assert gradients([f]).norm() > 0 and all(w.grad.isfinite().all() for w in f.parameters())
-    if gs is not fs: assert all(w.grad is None for g in gs for w in g.parameters())
+    assert all(w.grad is None for g in gs if g not in fs for w in g.parameters())
     o = what['opinion']
     assert not any(t.requires_grad for t in (o.H, o.P, o.u, o.chosen, what['labelled'], what['unlabelled']))
 
@@ -294,7 +323,7 @@ def same(a, b):
 
 def rows(l): return [{k: v for k, v in r.items() if k != 'seconds'} for r in l.rows]
 
-@pytest.mark.parametrize('name', ['denoise-select', 'pose-mum-plus'])
+@pytest.mark.parametrize('name', ['denoise-select', 'pose-mum-plus', 'sspcm', 'data-distill'])
 def test_a_resumed_run_is_an_uninterrupted_run(tmp_path, name):
     whole, lines = learner(name, steps=10).fit(), []
     learner(name, steps=10).fit(tmp_path/'s.pt', until=5)
@@ -317,7 +346,7 @@ def test_a_run_that_broke_off_goes_on_from_its_last_saved_state(tmp_path):
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_the_seed_decides_everything(name):
-    a, b, c = (learner(name, seed=s, burn_in=1, every=2).fit(until=4) for s in (3, 3, 4))
+    a, b, c = (learner(name, seed=s, burn_in=1, every=2, steps=4).fit() for s in (3, 3, 4))
     assert same(a, b) and rows(a) == rows(b) and rows(a) != rows(c) and not same(a, c)
     assert all(math.isfinite(r['labelled']) for r in a.rows) and (('unlabelled' in a.rows[-1]) == (a.r.lam > 0))
 
@@ -338,6 +367,32 @@ def test_eman_without_memory_is_the_student_in_eval_mode():
     assert all(torch.equal(v, a.students[0].state_dict()[k]) for k, v in a.teachers[0].state_dict().items())
     c = learner('pose-mum-plus', teacher='student', teacher_bn='batch', burn_in=1).fit(until=5)
     assert not same(b, c)
+
+def state(f): return {k: v.clone() for k, v in f.state_dict().items()}
+def equal(a, b): return all(torch.equal(v, b[k]) for k, v in a.items())
+
+def test_the_past_is_the_epoch_before():
+    l = learner('sspcm', unl=people(2, 10), burn_in=1)  # 4 of 10 people a step: an epoch is 3 steps
+    assert len(l.students) == 3 and len(l.past) == 2 and l.lookers == [*l.students[:2], *l.past]
+    at = {}
+    for t in range(7):
+        at[t] = [state(f) for f in l.students[:2]]  # before step t
+        if t >= 3: assert all(torch.equal(w, s[k]) for f, s in zip(l.past, at[t-t%3]) for k, w in f.named_parameters())
+        l.one_step()
+    assert not equal(at[3][0], at[6][0])
+
+def test_a_frozen_teacher_is_the_first_stages_student():
+    l = learner('data-distill', steps=10)  # 4 steps, then 6
+    first = [state(f) for f in l.students]
+    l.fit(until=4)
+    taught = state(l.students[0]); assert not equal(taught, first[0])
+    taken = []
+    def people_of(lam, get=l.people): taken.append((lam, state(l.students[0]))); return get(lam)
+    l.people = people_of
+    l.fit(until=6)
+    assert taken[0][0] == 1 and equal(taken[0][1], first[0])  # the student starts anew
+    assert equal(taught, state(l.fit().teachers[0]))
+    assert l.t == 10 and 'unlabelled' in l.rows[-1] and not equal(state(l.students[0]), first[0])
 
 def test_bad_states_are_refused_and_code_in_them_is_not_run(tmp_path):
     class Hostile:
@@ -364,9 +419,13 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 def test_schedules():
     r, mini = replace(DENOISE, lam=2.), replace(MINI, steps=1200, drops=(.7, .9))
     p = replace(mini, burn_in=3, ramp=4)
-    assert [weight(t, r, p) for t in range(9)] == [0, 0, 0, .5, 1, 1.5, 2, 2, 2]
-    assert [weight(t, r, replace(p, ramp=0)) for t in (2, 3)] == [0, 2]
-    assert not any(weight(t, SUPERVISED, p) for t in range(9))
+    assert [weight(t, 9, r, p) for t in range(9)] == [0, 0, 0, .5, 1, 1.5, 2, 2, 2]
+    assert [weight(t, 9, r, replace(p, ramp=0)) for t in (2, 3)] == [0, 2]
+    assert not any(weight(t, 9, SUPERVISED, p) for t in range(9))
+    two = replace(RECIPES['pseudo-pose'], lam=2., first=.25)  # two stages: no burn-in, and each has its drops
+    assert [weight(t, 8, two, p) for t in range(8)] == [0, 0]+[2]*6
+    lr = [rate(t, 1200, two, mini)/mini.lr for t in (0, 209, 210, 270, 299, 300, 929, 930, 1110)]
+    assert np.allclose(lr, [1, 1, .1, .01, .01, 1, 1, .1, .01])
     lr = [rate(t, 1200, r, mini)/mini.lr for t in (0, 839, 840, 1079, 1080, 1199)]
     assert np.allclose(lr, [1, 1, .1, .1, .01, .01])
     # epochs of the unlabelled set, the last batch of each included
@@ -418,13 +477,13 @@ def test_telemetry_by_counting(seed, tau, n_weak):
         strong[k] += float(tops.argmax() >= n_weak)/S
     truth = dict(joints=joints, kept=kept, right=right, here=here, bins=bins, bins_right=bins_right)
     assert {k: c[k] for k in truth} == truth
-    assert c['own'] == [mine.sum(), mine.size] and np.allclose(c['strong'], [strong, [B]*J], atol=1e-5)
+    assert c['own'] == [mine[0].sum(), mine[0].size] and np.allclose(c['strong'], [strong, [B]*J], atol=1e-5)
     x = shares({k: torch.tensor(v) for k, v in c.items()})
     part = lambda a, b: round(a/b, 4) if b else None
     assert x['kept'] == part(sum(kept), sum(joints))
     assert x['right_kept'] == part(right[1], here[1]) and x['right_dropped'] == part(right[0], here[0])
     assert (x['kept_absent'], x['kept_hidden'], x['kept_seen']) == tuple(map(part, kept, joints))
-    assert x['own'] == part(mine.sum(), mine.size) and x['strong'] == part(round(sum(strong), 4), B*J)
+    assert x['own'] == part(mine[0].sum(), mine[0].size) and x['strong'] == part(round(sum(strong), 4), B*J)
 
 # prediction
 

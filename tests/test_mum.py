@@ -8,6 +8,7 @@ import helpers
 from sshpe.check import InputError
 from sshpe.model import STAGES, build
 from sshpe.mum import Mix, masks, mix, together, unmix
+from sshpe.perturb import Perturbation, perturb
 
 grids = st.tuples(st.integers(1, 4), st.integers(1, 3))
 cases = st.tuples(st.integers(1, 3), st.integers(1, 5), grids, st.integers(1, 3),
@@ -72,6 +73,50 @@ def test_a_stack_of_different_grids_is_undone_too(seed):
     for m in stack[::-1]: y = unmix(y, m)
     assert torch.equal(y, x)
 
+# features that the tiles don't divide
+
+def stretch(n, m):
+    "Bilinear resizing of n pixels to m as a matrix: pixel i of m sits at (i+.5)*n/m-.5, clamped to the border."
+    W = np.zeros((m, n))
+    for i in range(m):
+        c = min(max((i+.5)*n/m-.5, 0), n-1)
+        a = min(int(c), n-1); b = min(a+1, n-1)
+        W[i,a] += 1-(c-a); W[i,b] += c-a
+    return W
+
+def nearest(n, k):
+    "The multiple of k that is nearest to n; the larger of two."
+    return min(range(k, 2*(n+k), k), key=lambda m: (abs(m-n), -m))
+
+@given(st.tuples(st.integers(1, 3), st.integers(1, 4), grids, st.integers(1, 13), st.integers(1, 13), st.integers(0, 2**32)))
+def test_resizing_is_there_mix_and_back(case):
+    G, N, (th, tw), h, w, seed = case
+    x, m = torch.tensor(np.random.default_rng(seed).normal(size=(G*N, 2, h, w))), masks(G*N, N, (th, tw), seed)
+    H, W = nearest(h, th), nearest(w, tw)
+    there = torch.tensor(np.einsum('ij,bcjk,lk->bcil', stretch(h, H), x, stretch(w, W)))
+    back = np.einsum('ij,bcjk,lk->bcil', stretch(H, h), gathered(there, m), stretch(W, w))
+    assert np.allclose(mix(x, m, 'resize'), back, atol=1e-6)
+    if (h, w) == (H, W): assert torch.equal(mix(x, m, 'resize'), mix(x, m))
+    else:
+        with pytest.raises(InputError, match=f'{h}x{w}.*{th}x{tw}.*resize'): mix(x, m)
+        with pytest.raises(InputError, match=f'{h}x{w}.*{th}x{tw}.*resize'): unmix(x, m)
+
+def test_resized_tiles_stay_where_they_are_and_come_back_nearly():
+    r, (h, w), N = np.random.default_rng(0), (31, 22), 4
+    y, x = torch.meshgrid(torch.arange(h)/h, torch.arange(w)/w, indexing='ij')
+    smooth = torch.stack([torch.sin(a*y+b*x+c) for a, b, c in r.uniform(-4, 4, (N, 3))])[:,None]
+    m = masks(N, N, (4, 3), 5)
+    back = unmix(mix(smooth, m, 'resize'), m, 'resize')
+    seam = torch.ones(h, w, dtype=bool)  # away from the tiles' borders nothing has happened
+    for i in range(1, 4): seam[round(i*h/4)-3:round(i*h/4)+3] = False
+    for j in range(1, 3): seam[:,round(j*w/3)-3:round(j*w/3)+3] = False
+    assert (back-smooth).abs()[...,seam].max() < .03
+    paint = torch.arange(N).view(N, 1, 1, 1).expand(N, 1, h, w).float()
+    said = mix(paint, m, 'resize').round().long()
+    for i, j in np.ndindex(4, 3):
+        at = int((i+.5)*h/4), int((j+.5)*w/3)
+        assert said[:,0,at[0],at[1]].tolist() == m[0,:,i,j].tolist()
+
 @given(cases)
 def test_the_gradient_is_the_inverse_gather(case):
     x, m = drawn(case)
@@ -107,15 +152,23 @@ def test_bad_sizes_are_refused_in_a_sentence():
 def test_together(seed):
     "Paint each joint's number into its tile, mix, and look which picture holds it."
     r, B, J, size = np.random.default_rng(seed), 8, 5, (24, 16)
-    xy, limbs = torch.tensor(r.integers((0, 0), size[::-1], (B, J, 2))), [(0, 1), (1, 2), (3, 4), (0, 4)]
+    xy, limbs = torch.tensor(r.uniform(-.5, np.subtract(size[::-1], .5001), (B, J, 2))), [(0, 1), (1, 2), (3, 4), (0, 4)]
+    at = xy.round().long()  # the pixel that a point lies in
     ms = [masks(B, 4, (3, 2), seed, k) for k in range(3)]
     x = torch.zeros(B, B*J, *size)
-    for b, j in np.ndindex(B, J): x[b, b*J+j, xy[b,j,1], xy[b,j,0]] = 1
+    for b, j in np.ndindex(B, J): x[b, b*J+j, at[b,j,1], at[b,j,0]] = 1
     got = together(xy.float(), limbs, size, ms)
     for k, m in enumerate(ms):
         x = mix(x, m)
-        at = x.amax((2, 3)).argmax(0).view(B, J)
-        assert got[k].tolist() == [[bool(at[b,i] == at[b,j]) for i, j in limbs] for b in range(B)]
+        who = x.amax((2, 3)).argmax(0).view(B, J)
+        assert got[k].tolist() == [[bool(who[b,i] == who[b,j]) for i, j in limbs] for b in range(B)]
+
+def test_together_cuts_between_pixels():
+    "Two tiles in 12 pixels: pixels 0..5 and 6..11, so the cut is at 5.5."
+    xy = torch.tensor([5.4, 5.6, 0., 11.]).view(1, 4, 1).expand(2, 4, 2)
+    swap = torch.tensor([[[0, 1], [0, 1]], [[1, 0], [1, 0]]])[None]  # the right half is the other person's
+    got = together(xy, [(0, 2), (1, 3), (0, 1), (2, 3)], (12, 12), [swap])[0]
+    assert got.tolist() == [[True, True, False, False]]*2
 
 # the touch, on a network of identities
 
@@ -125,17 +178,24 @@ def through(f, x, stages=STAGES):
     for s in stages: out[s] = x = f(s, x)
     return out
 
+def test_it_is_a_perturbation_of_features_only():
+    xy = torch.zeros(8, 5, 2)
+    x, touch = perturb((always,), x8, xy, xy[...,0] > 0, np.arange(8), 3, 1)
+    assert isinstance(always, Perturbation) and x is x8
+    y, z = through(touch, x8), through(always.touch(8, 3, 1, 0), x8)
+    assert all(torch.equal(y[s], z[s]) for s in STAGES)
+
 always = Mix(4, (3, 2), (('input', 1.), ('layer1', 1.), ('layer2', 1.), ('layer3', 1.)))
 x8 = torch.randn(8, 2, 6, 4, generator=torch.Generator().manual_seed(0))
 
-@pytest.mark.parametrize('where', STAGES[1:])
+@pytest.mark.parametrize('where', STAGES)
 def test_all_is_undone_after_the_unmix_stage(where):
-    y = through(replace(always, unmix=where).touch(8, 3, 1), x8)
+    y = through(replace(always, unmix=where, stages=always.stages+(('layer4', 1.), ('decoder', 1.))).touch(8, 3, 1), x8)
     k = STAGES.index(where)
     for s in STAGES[:k]: assert not torch.equal(y[s], x8)
     for s in STAGES[k:]: assert torch.equal(y[s], x8)
     last = [y[s] for s in STAGES[:k]]
-    assert all(torch.equal(a, b) == (t not in dict(always.stages)) for a, b, t in zip(last, last[1:], STAGES[1:k]))
+    assert not any(torch.equal(a, b) for a, b in zip(last, last[1:]))
 
 def test_probability_zero_is_plain_input_mixing_and_a_group_of_one_is_none():
     mum = replace(always, stages=(('input', 1.), ('layer1', 0.), ('layer2', 0.), ('layer3', 0.)))
@@ -143,6 +203,78 @@ def test_probability_zero_is_plain_input_mixing_and_a_group_of_one_is_none():
     assert not torch.equal(y['input'], x8) and all(torch.equal(y[s], y['input']) for s in STAGES[1:4])
     assert all(torch.equal(v, x8) for v in through(replace(always, group=1).touch(8, 5), x8).values())
     assert all(torch.equal(v, x8) for v in through(replace(always, stages=()).touch(8, 5), x8).values())
+
+@pytest.mark.parametrize('where', ['layer2', 'layer4', 'decoder'])
+@pytest.mark.parametrize('name', ['narrow18', 'narrow_hrnet'])
+def test_the_places_of_table_1(name, where):
+    "MUM: every stage before the unmixing place works on mixed people, every later one on whole ones."
+    net, x = build(name, 3, 8, init='he').eval(), torch.randn(8, 3, 96, 64)
+    near = lambda a, b: torch.allclose(a, b, atol=1e-5)
+    listed = lambda h: h if isinstance(h, list) else [h]
+    given, after = {}, {}
+    def plain(s, h): after[s] = h; return h
+    touch = Mix(4, (3, 2), (('input', 1.),), where).touch(8, 1)
+    def spy(s, h): given[s] = h; after[s] = touch(s, h); return after[s]
+    with torch.no_grad():
+        net(x, plain)
+        y = net(x, spy)
+        m = masks(8, 4, (3, 2), 1, 'input')
+        mixed, seen = gathered(x, m), {}
+        net(mixed, lambda s, h: seen.setdefault(s, h))
+        before = STAGES[1:STAGES.index(where)+1]
+        for s in before:
+            assert all(near(a, b) for a, b in zip(listed(given[s]), listed(seen[s])))
+        back = [torch.empty_like(h) for h in listed(seen[where])]
+        for h, b in zip(listed(seen[where]), back):
+            for at, n, i, j, r, c in tiles(h, m): b[at+int(m[at//4,n,i,j]),:,r,c] = h[at+n,:,r,c]
+        assert all(near(a, b) for a, b in zip(listed(after[where]), back))
+        h = after[where]
+        for s in STAGES[STAGES.index(where)+1:]: h = getattr(net, s)(h)
+        assert near(y, net.head(h))
+
+def test_branches_of_a_stage_share_one_mask():
+    "Each tile of each branch says from which picture it came; coarser branches say the same."
+    who = [torch.arange(8.).view(8, 1, 1, 1).expand(8, c, 3*k, 2*k) for c, k in ((2, 4), (3, 2), (1, 1))]
+    f = replace(always, stages=(('layer2', 1.), ('layer3', 1.)), unmix='layer4').touch(8, 7)
+    two, three = f('layer2', who[:2]), None
+    three = f('layer3', [*two, who[2]])
+    assert all(not torch.equal(a, b) for a, b in zip(two, who))
+    for branches in (two, three[:2]):
+        assert torch.equal(branches[0][:,:1,::2,::2], branches[1][:,:1])
+    assert torch.equal(three[2], gathered(who[2], masks(8, 4, (3, 2), 7, 'layer3')))
+    back = f('layer4', three)
+    assert isinstance(back, list) and torch.equal(back[0], who[0]) and torch.equal(back[1], who[1])
+    assert torch.equal(back[2], gathered(who[2], masks(8, 4, (3, 2), 7, 'layer2').argsort(1)))  # it was mixed only once
+
+def test_resizing_inside_a_network():
+    net, x = build('narrow_hrnet', 3).eval(), torch.randn(4, 3, 96, 64)
+    with torch.no_grad():
+        with pytest.raises(InputError, match='choose tiles'): net(x, replace(always, tiles=(5, 4)).touch(4, 1))
+        assert net(x, replace(always, tiles=(5, 4), fit='resize').touch(4, 1)).isfinite().all()
+    with pytest.raises(InputError, match='resize'): Mix(fit='resized')
+
+@pytest.mark.parametrize('name', ['narrow18', 'narrow_hrnet'])
+def test_the_gradient_reaches_all_pictures_of_the_group_and_no_other(name):
+    net, x = build(name, 3, 8, init='he').eval(), torch.randn(8, 3, 96, 64, requires_grad=True)
+    for m in net.modules():
+        if isinstance(m, torch.nn.BatchNorm2d): torch.nn.init.ones_(m.weight)  # timm starts some at 0
+    net(x, always.touch(8, 2)).square().sum().backward()
+    assert x.grad.flatten(1).any(1).all()
+    for n in range(8):  # what is said about one person depends on its group, because their features meet at the tiles' borders
+        x.grad = None
+        net(x, always.touch(8, 2))[n].square().sum().backward()
+        assert x.grad.flatten(1).any(1).tolist() == [k//4 == n//4 for k in range(8)]
+
+def test_labels_never_move():
+    "Heatmaps painted with a joint each: what enters after the unmixing place is in its own picture, at its own pixel."
+    H = torch.rand(8, 5, 24, 16)
+    for s in range(20):
+        f = replace(always, unmix='decoder').touch(8, s)
+        for stage in STAGES[:5]: f(stage, x8)
+        stack = [masks(8, 4, (3, 2), s, stage) for stage in STAGES[:4]]
+        y = H
+        for m in stack: y = gathered(y, m)
+        assert torch.equal(f('decoder', y), H)
 
 def test_in_a_real_network():
     net, x = build('narrow18', 3, 8, init='he').eval(), torch.randn(8, 3, 96, 64)

@@ -6,7 +6,9 @@ from hypothesis import given, strategies as st
 from sshpe.check import InputError
 from sshpe.model import build
 from sshpe.mum import Mix
-from sshpe.recipe import PAPER, PRESETS, RECIPES, Preset, Recipe, fits, literal, override, recipe
+from sshpe.methods import HARD, RECIPES, recipe
+from sshpe.occlude import JointCutout
+from sshpe.recipe import MINI, PAPER, PRESETS, Preset, Recipe, Row, at_scale, fits, literal, override, perturbations
 from sshpe.views import Affine, Beta, Normal, Uniform
 
 # names, and what the papers say
@@ -16,7 +18,8 @@ def test_names():
     assert {'tiny', 'mini', 'paper'} <= set(PRESETS)
     for table in (RECIPES, PRESETS): assert all(k == v.name for k, v in table.items())
     for r in RECIPES.values():
-        assert r.about.endswith('.') and r.source and r.name == r.name.lower()
+        assert r.about.endswith('.') and r.name == r.name.lower()
+        assert r.rows and all(isinstance(x, Row) and x.paper and x.table and x.row for x in r.rows)
         assert json.loads(json.dumps(asdict(r), default=str))
         with pytest.raises(FrozenInstanceError): r.K = 9
 
@@ -24,16 +27,17 @@ def test_recipes_say_what_the_papers_say():
     r = RECIPES['supervised']; assert r.lam == 0 and r.students == 1
     r = RECIPES['dual-pose']  # Eq. 2, 3: the other student's weak heatmaps, whole, on one strong view
     assert (r.students, r.teacher, r.n_weak, r.K, r.sees) == (2, 'student', 1, 0, 'fresh')
-    assert (r.refined, r.tau, r.margin, r.mix) == (False, -math.inf, math.inf, None)
+    assert (r.refined, r.tau, r.margin, r.paths) == (False, -math.inf, math.inf, ((),))
     r = RECIPES['denoise-select']  # section 3.2: one weak and K strong views, their maximum, tau 0.1, refined; Eq. 7
     assert (r.students, r.teacher, r.n_weak, r.pool, r.tau, r.refined) == (2, 'student', 1, 'max', .1, True)
     assert r.K >= 1 and math.isfinite(r.margin)
     assert (r.epochs, r.drops) == (100, (70, 90))
     r = RECIPES['pose-mum-plus']  # section 3: EMAN, groups of 4, unmixed after the encoder; 4x3 tiles at 256x192
     assert (r.students, r.teacher, r.teacher_bn, r.decay) == (1, 'eman', 'eval', .6)
-    assert (r.mix.group, r.mix.unmix) == (4, 'layer4')
-    assert dict(r.mix.stages)['input'] == 1 and {'layer1', 'layer3'} <= set(dict(r.mix.stages))
-    assert recipe('pose-mum-plus', 'paper')[0].mix.tiles == (4, 3)
+    ((mix,),) = r.paths
+    assert (mix.group, mix.unmix) == (4, 'layer4')
+    assert dict(mix.stages)['input'] == 1 and {'layer1', 'layer3'} <= set(dict(mix.stages))
+    assert recipe('pose-mum-plus', 'paper')[0].paths[0][0].tiles == (4, 3)
     assert (PAPER.size, PAPER.map, PAPER.sigma, PAPER.lr) == ((256, 192), (64, 48), 2, 1e-3)
 
 @pytest.mark.parametrize('name', RECIPES)
@@ -42,9 +46,9 @@ def test_every_recipe_fits_every_scale(name, preset):
     r, p = recipe(name, preset)
     h, w = p.size
     assert h % 32 == w % 32 == 0 and p.map == (h//p.stride, w//p.stride)
-    if r.mix:  # every stage that may be mixed can be cut into tiles
-        assert p.n_unlabelled % r.mix.group == 0 and r.mix.tiles == p.tiles
-        mix = replace(r.mix, stages=tuple((s, 1.) for s, _ in r.mix.stages))
+    if mix := perturbations(r).get('mix'):  # every stage that may be mixed can be cut into tiles
+        assert p.n_unlabelled % mix.group == 0 and mix.tiles == p.tiles
+        mix = replace(mix, stages=tuple((s, 1.) for s, _ in mix.stages))
         with torch.no_grad(): y = build(p.backbone, 3, 8)(torch.zeros(mix.group, 3, h, w), mix.touch(mix.group, 0))
         assert y.shape[2:] == p.map
     assert p.steps or r.epochs > max(r.drops)
@@ -54,13 +58,16 @@ def test_views_of_a_recipe():
     r = replace(RECIPES['denoise-select'], n_weak=2, K=3)
     for sees, n, seen in (('fresh', 6, 5), ('pooled', 5, 4), ('weak', 5, 0)):
         q = replace(r, sees=sees)
-        assert q.kinds == (r.weak, r.weak)+(r.strong,)*(n-2) and (q.pooled, q.seen) == (5, seen)
+        assert q.kinds == (r.weak, r.weak)+(r.strong,)*(n-2) and (q.pooled, q.seen) == (5, (seen,))
+    two = replace(r, sees='fresh', paths=((), ()))
+    assert two.seen == (5, 6) and len(two.kinds) == 7 and replace(two, sees='weak').seen == (0, 0)
     assert RECIPES['dual-pose'].kinds == (RECIPES['dual-pose'].weak, RECIPES['dual-pose'].strong)
 
 def test_an_answer_is_reused_only_if_it_is_the_same_answer():
     r = Recipe('x', K=1, sees='pooled')
     assert r.reuses
-    for change in (dict(sees='fresh'), dict(sees='weak'), dict(teacher='eman'), dict(teacher_bn='eval'), dict(mix=Mix())):
+    for change in (dict(sees='fresh'), dict(sees='weak'), dict(teacher='eman'), dict(teacher_bn='eval'), dict(paths=((Mix(),),)),
+                   dict(paths=((), ())), dict(look=(Mix(),))):
         assert not replace(r, **change).reuses
 
 # values from text
@@ -108,14 +115,23 @@ def test_a_wider_view_needs_a_wider_canvas():
     r = override(RECIPES['denoise-select'], 'strong.scale', 'Uniform(1, 3)')
     assert r.margin_of_canvas >= 3
 
-def test_override_of_the_mix():
-    r = RECIPES['pose-mum-plus']
-    assert override(r, 'mix.group', '2').mix.group == 2
-    assert override(r, 'mix.tiles', '(3, 2)').mix.tiles == (3, 2) and override(r, 'mix', 'none').mix is None
-    assert override(r, 'mix.stages', [['input', 1.], ['layer1', .2]]).mix.stages[1][0] == 'layer1'
+def test_perturbations_are_reached_by_name():
+    mix = lambda **k: perturbations(recipe('pose-mum-plus', **k)[0])['mix']
+    assert mix(**{'mix.group': '2'}).group == 2
+    assert mix(**{'mix.tiles': '(6, 4)'}).tiles == (6, 4) and mix().tiles == (3, 2)
+    assert mix(**{'mix.stages': [['input', 1.], ['layer1', .2]]}).stages[1][0] == 'layer1'
+    r = recipe('mum-jc', **{'jointcutout.n': 3, 'mix.group': 8})[0]
+    assert r.paths[0][0] == JointCutout(3) and r.paths[0][1].group == 8
+    r = recipe('denoise-doubt', **{'mix.group': 2})[0]
+    assert r.look[0].group == r.paths[0][0].group == 2
+
+def test_paths_from_text():
+    r = recipe('dual-pose', paths='((JointCutout(n=3), Mix(group=2)), ())')[0]
+    assert r.paths[0][0] == JointCutout(3) and r.paths[0][1].group == 2 and r.paths[1] == () and len(r.kinds) == 3
+    assert recipe('dual-pose', paths='((JointCutout(),),)', **{'jointcutout.n': 2})[0].paths == ((JointCutout(2),),)
 
 @pytest.mark.parametrize('key, value, says', [
-    ('tua', '0.1', 'tau'), ('mix.gruop', '2', 'group'), ('weak.rotatoin', '3', 'rotation'), ('K', '2.5', 'K'),
+    ('tua', '0.1', 'tau'), ('margni', '0', 'margin'), ('weak.rotatoin', '3', 'rotation'), ('K', '2.5', 'K'),
     ('K', 'many', 'K'), ('K', 'True', 'K'), ('tau', 'nan', 'tau'), ('tau', 'max', 'tau'),
     ('tau', 'True', 'tau'), ('refined', '1', 'refined'), ('pool', 'median', 'pool'), ('pool', '3', 'pool'),
     ('teacher', 'emma', 'ema'), ('sees', 'fersh', 'fresh'), ('teacher_bn', 'frozen', 'batch'),
@@ -125,13 +141,20 @@ def test_override_of_the_mix():
 def test_override_refuses(key, value, says):
     with pytest.raises(InputError, match=says): override(RECIPES['pose-mum-plus'], key, value)
 
-def test_a_recipe_without_a_mix_has_no_mix_to_change():
-    with pytest.raises(InputError, match='mix'): override(RECIPES['dual-pose'], 'mix.group', '2')
+@pytest.mark.parametrize('name, changes, says', [
+    ('dual-pose', {'mix.group': '2'}, 'mix'), ('pose-mum-plus', {'mix.gruop': '2'}, 'group'), ('pose-mum-plus', {'mxi.group': '2'}, 'mix'),
+    ('dual-pose', {'paths': '(3,)'}, 'paths'), ('dual-pose', {'paths': '()'}, 'paths'), ('dual-pose', {'paths': '((4,),)'}, 'Perturbation'),
+    ('dual-pose', {'paths': 'JointCutot'}, 'paths'), ('dual-pose', {'look': '(1,)'}, 'look'), ('dual-pose', {'students': '3'}, 'selection=surer'),
+    ('mum', {'paths': '((Mix(), Mix()),)'}, 'twice'), ('mum', {'size': '(100, 64)'}, '32'), ('mum', {'size': '(96,)'}, '32'),
+    ('sspcm', {'students': '2'}, '3'), ('sspcm', {'past': 'False'}, 'past'), ('dual-pose', {'past': 'True'}, 'past'),
+    ('pseudo-pose', {'first': '0'}, 'first'), ('dual-pose', {'first': '.3'}, 'frozen'), ('dual-pose', {'selection': 'sure'}, 'surer')])
+def test_senseless_methods_are_refused(name, changes, says):
+    with pytest.raises(InputError, match=says): recipe(name, **changes)
 
 @pytest.mark.parametrize('name, key, value', [
     ('denoise-select', 'K', 'none'), ('denoise-select', 'lam', 'none'),
     ('denoise-select', 'tau', 'Uniform(0, 1)'), ('denoise-select', 'K', 'Uniform(0, 1)'),
-    ('denoise-select', 'mix', '4'), ('pose-mum-plus', 'mix', 'Uniform(0, 1)'),
+    ('denoise-select', 'paths', '4'), ('pose-mum-plus', 'look', 'Uniform(0, 1)'),
     ('denoise-select', 'weak', 'Uniform(0, 1)')])
 def test_override_refuses_values_of_another_kind(name, key, value):
     with pytest.raises(InputError, match=key): override(RECIPES[name], key, value)
@@ -148,18 +171,18 @@ def test_senseless_values_are_refused_before_training(key, value):
 def test_recipe():
     r, p = recipe('pose-mum-plus', 'mini', **{'lam': '2', 'steps': 40, 'mix.group': '2', 'lr': '1e-4',
                                               'size': '(64, 64)', 'weights': 'w.pt'})
-    assert (r.lam, p.steps, r.mix.group, p.lr, p.size, p.weights) == (2., 40, 2, 1e-4, (64, 64), 'w.pt')
+    assert (r.lam, p.steps, r.paths[0][0].group, p.lr, p.size, p.weights) == (2., 40, 2, 1e-4, (64, 64), 'w.pt')
     assert isinstance(r, Recipe) and isinstance(p, Preset)
-    assert recipe('denoise-select')[1] == PRESETS['mini'] and RECIPES['pose-mum-plus'].mix.group == 4
+    assert recipe('denoise-select')[1] == PRESETS['mini'] and RECIPES['pose-mum-plus'].paths[0][0].group == 4
 
-def test_changed_tiles_reach_the_mix(): assert recipe('pose-mum-plus', 'mini', tiles='(6, 4)')[0].mix.tiles == (6, 4)
+def test_changed_tiles_reach_the_mix(): assert recipe('pose-mum-plus', 'mini', tiles='(6, 4)')[0].paths[0][0].tiles == (6, 4)
 
-def test_the_gate_belongs_to_the_scale_unless_it_is_given_or_open(monkeypatch):
-    monkeypatch.setitem(PRESETS, 'mini', replace(PRESETS['mini'], tau=.35))
-    monkeypatch.setitem(PRESETS, 'paper', replace(PAPER, tau=None))
-    tau = lambda *a, **k: recipe(*a, **k)[0].tau
-    assert tau('denoise-select') == .35 and tau('denoise-select', 'paper') == .1
-    assert tau('denoise-select', tau='.2') == .2
+def test_the_gate_belongs_to_the_scale_unless_it_is_given_or_open():
+    p = replace(MINI, gates=((.1, .35), (.2, .6)))
+    tau = lambda name, p=p, **k: at_scale(RECIPES[name], p, **k)[0].tau
+    assert tau('denoise-select') == .35 and tau('denoise-select', PAPER) == .1
+    assert (tau('denoise-tau-0.2'), tau('denoise-tau-0.3'), tau('denoise-tau-0')) == (.6, .3, 0)
+    assert tau('denoise-select', tau='.1') == .1
     assert tau('dual-pose') == -math.inf and tau('dual-pose', tau='.2') == .2
 
 def test_drops_belong_to_whom_the_schedule_belongs():
@@ -179,8 +202,8 @@ def test_recipe_refuses(args, changes, says):
 def test_fits():
     good = [(float, 1., 2.), (int, 1, 2), (str, 'a', 'b'), (tuple, (1,), ()),
             (object, Uniform(0, 1), Normal(0, 1, 0, 1)),
-            (Mix | None, Mix(), None), (float | None, None, .5)]
+            (float | None, None, .5)]
     bad = [(int, 1, 2.), (int, 1, True), (bool, True, 1), (str, 'a', 1), (float, 1., 'a'), (tuple, (1,), 1),
            (float, 1., None),
-           (object, Uniform(0, 1), 3.), (Mix | None, None, 4)]
+           (object, Uniform(0, 1), 3.)]
     assert all(fits(*x) for x in good) and not any(fits(*x) for x in bad)

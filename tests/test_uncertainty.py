@@ -2,7 +2,7 @@
 import math
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
-from sshpe.uncertainty import deviation, own, select, uncertainty
+from sshpe.uncertainty import SELECTIONS, deviation, own, select, uncertainty
 from test_denoise import case, seeds, shapes
 
 @given(seeds, shapes)
@@ -48,3 +48,18 @@ def test_selection_carries_the_surer_students_map():
     assert select(P, own(u)).flatten().tolist() == [0, 3, 0, 3]
     # own only where surer by more than a quarter: joint 1 of student 2
     assert select(P, own(u, .25)).flatten().tolist() == [2, 3, 0, 3]
+
+
+@given(st.integers(0, 2**32-1))
+def test_the_closest_pair_by_enumeration(seed):
+    "SSPCM: of the four pairs (teacher 1 now or before, teacher 2 now or before), the one whose peaks lie closest."
+    g = np.random.default_rng(seed)
+    P = g.random((4, 2, 3, 6, 5))
+    T, own = SELECTIONS['closest'].choose(torch.tensor(P), torch.zeros(4, 2, 3), 0)
+    assert T.shape == (3, 2, 3, 6, 5) and not own.any() and own.shape == (3, 2, 3)
+    assert np.array_equal(T[0], P[1]) and np.array_equal(T[1], P[0])
+    at = lambda i, b, j: np.array(np.unravel_index(P[i,b,j].argmax(), (6, 5)))
+    for b, j in np.ndindex(2, 3):
+        d = {(i, k): np.hypot(*(at(i, b, j)-at(k, b, j))) for i in (0, 2) for k in (1, 3)}
+        best = [np.allclose(T[2,b,j], (P[i,b,j]+P[k,b,j])/2) for (i, k), x in d.items() if x == min(d.values())]
+        assert any(best)

@@ -1,0 +1,69 @@
+"Every row of every table is a method that can be run; methods differ where the papers say so."
+import math
+from dataclasses import fields
+import pytest
+from sshpe.check import InputError
+from sshpe.methods import BASES, HARD, RECIPES, difference, method, recipe
+from sshpe.mum import Mix
+from sshpe.occlude import JointCutout
+from sshpe.recipe import PAPER, Recipe, at_scale, literal
+from sshpe.run import Config
+
+ROWS = [(n, row) for n, r in RECIPES.items() for row in r.rows]
+TABLES = {'denoise': {f'Table {i}' for i in range(1, 8)} | {'Figure 4', 'Figure 5'}, 'pose-mum': {f'Table {i}' for i in range(1, 6)}}
+
+def of(paper, table): return {row.row: (name, row.settings) for name, row in ROWS if (row.paper, row.table) == (paper, table)}
+
+def test_every_table_is_there():
+    for paper, tables in TABLES.items(): assert tables <= {row.table for _, row in ROWS if row.paper == paper}
+
+@pytest.mark.parametrize('paper, table, n', [('denoise', 'Table 4', 4), ('denoise', 'Table 6', 7), ('denoise', 'Table 7', 8), ('denoise', 'Figure 5', 12),
+                                             ('pose-mum', 'Table 1', 4), ('pose-mum', 'Table 2', 4), ('pose-mum', 'Table 3', 8), ('pose-mum', 'Table 4', 11)])
+def test_every_row_is_there(paper, table, n):
+    rows = of(paper, table)
+    assert len(rows) == n and len(set(rows.values())) == n, 'one method and setting for each row'
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_settings_of_rows_are_parameters(name):
+    config = {f.name for f in fields(Config)}
+    for row in RECIPES[name].rows:
+        given = dict(x.split('=', 1) for x in row.settings.split())
+        for k in ('labels',):
+            if k in given: assert int(given[k]) >= 0
+        r, p = at_scale(RECIPES[name], PAPER, **{k: literal(v) for k, v in given.items() if k not in config | {'unlabelled'}})
+        if 'epochs' in given: assert r.epochs == int(given['epochs']) > max(r.drops)
+
+def test_no_row_stands_twice():
+    seen = [(row.paper, row.table, row.row) for _, row in ROWS]
+    assert len(set(seen)) == len(seen)
+
+def changes(a, b): return set(difference(RECIPES[a], RECIPES[b])) - {'epochs', 'drops'}
+
+@pytest.mark.parametrize('a, b, what', [
+    ('dual-pose', 'multi-view', {'strong', 'K', 'sees'}), ('multi-view', 'multi-view-refine', {'tau', 'refined'}), ('multi-view-refine', 'denoise-select', {'margin'}),
+    ('pose-cons', 'pose-cons-ema-0.6', {'teacher'}), ('pose-cons-ema-0.6', 'pose-cons-eman-0.6', {'teacher', 'teacher_bn'}), ('pose-cons', 'mum', {'paths'}),
+    ('pose-mum-at', 'pose-mum', {'sees'}), ('pose-mum', 'pose-mum-plus', {'teacher', 'teacher_bn'}), ('pose-mum-plus', 'pose-mum-plus-0.9', {'decay'}),
+    ('pseudo-pose', 'data-distill', {'n_weak', 'pool'}), ('denoise-select', 'denoise-mum', {'paths'}), ('denoise-mum', 'denoise-doubt', {'look'})])
+def test_neighbours_differ_in_what_the_table_is_about(a, b, what): assert changes(a, b) == what
+
+def test_no_two_methods_are_the_same():
+    names = list(RECIPES)
+    assert not [(a, b) for i, a in enumerate(names) for b in names[:i] if not changes(a, b)]
+
+def test_table_6_only_changes_views():
+    for name in {n for n, _ in of('denoise', 'Table 6').values()}:
+        r = RECIPES[name]
+        assert (r.tau, r.refined, r.margin, r.students) == (-math.inf, False, math.inf, 2)
+
+def test_table_7_is_a_grid(): 
+    got = {(RECIPES[n].tau, RECIPES[n].refined) for n, _ in of('denoise', 'Table 7').values()}
+    assert got == {(t, f) for t in (0., .1, .2, .3) for f in (True, False)}
+
+def test_a_method_is_defined_in_a_line(monkeypatch):
+    monkeypatch.setattr('sshpe.methods.RECIPES', dict(RECIPES)); monkeypatch.setattr('sshpe.methods.BASES', dict(BASES))
+    r = method('sspcm', 'sspcm-mum', 'Mixed.', ('me', 'mine', '1'), paths=((JointCutout(), Mix()),))
+    assert r.students == 3 and recipe('sspcm-mum')[0].paths[0][1].tiles == (3, 2)
+    with pytest.raises(InputError, match='sspcm-mum'): recipe('sspcm-mun')
+
+def test_strong_views_are_strong():
+    assert HARD.turned == 1 and HARD.scale.a < 1 and HARD.scale.quantile(.1) < .8
