@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEMO', 'JOBS', 'Parser', 'train_options', 'pairs', 'value', 'train', 'scores', 'evaluate', 'recipes', 'runs', 'box',
-           'predict', 'pseudo_label', 'demo', 'use', 'source', 'parser', 'main']
+           'predict', 'pseudo_label', 'verify', 'download', 'data', 'demo', 'use', 'source', 'data_options', 'parser',
+           'main']
 
 # %% ../nbs/15_cli.ipynb #7fc317ee
 import argparse, ast, difflib, json, os, sys
@@ -55,7 +56,7 @@ def value(text:str): # of -p
     try: return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError): return text
 
-# %% ../nbs/15_cli.ipynb #ba0b9840
+# %% ../nbs/15_cli.ipynb #5b5e8f63
 def train(a):
     "Run nbs/runs/train.ipynb with these parameters, line by line."
     from dataclasses import asdict
@@ -64,7 +65,8 @@ def train(a):
     c = run.config({**given, **pairs(a.more)})
     where, known = run.folder(c), run.admit(c) == 'unfinished'
     if where.exists(): run.lock(where); run.unlock(where)
-    print(f'{c.recipe}, {c.labels} labels of {c.data}, preset {c.preset}, seed {c.seed} -> {where}' + (' (goes on)' if known else ''), flush=True)
+    whose = f'{c.labels or "all"} labels of {c.data}' + f', {c.unlabelled} unlabelled'*bool(c.unlabelled)
+    print(f'{c.recipe}, {whose}, preset {c.preset}, seed {c.seed} -> {where}' + (' (goes on)' if known else ''), flush=True)
     steps = lambda: run.facts(where).get('steps', 0) if (where/'config.json').exists() else 0
     with launch.following(where/'log.csv', lambda text: print(text, flush=True), steps):
         try: launch.execute(run.home()/'nbs/runs/train.ipynb', where/'train.ipynb', {**asdict(c), 'out': str(where)})
@@ -74,12 +76,12 @@ def train(a):
 
 def scores(m:dict, # metrics.json
           )->str:
-    "The figures of each network as a table."
+    "The figures of each network as a table, and what to upload."
     from sshpe.run import columns
-    from sshpe.training import score_rows
-    return columns(score_rows(m))
+    from sshpe.training import advice, score_rows
+    return '\n'.join(filter(None, (columns(score_rows(m)), advice(m))))
 
-# %% ../nbs/15_cli.ipynb #87a4a2e1
+# %% ../nbs/15_cli.ipynb #43818f26
 def evaluate(a):
     "Run nbs/runs/evaluate.ipynb and print its figures."
     from sshpe import launch, run
@@ -87,19 +89,24 @@ def evaluate(a):
     c = run.facts(a.run)['config']
     data = a.data or c['data']
     root = a.root or ('' if a.data and a.data != c['data'] else c['root'])
-    where = Path(a.run)/'evaluate'/(f'{data}-{a.split}' + '-flip'*a.flip)
-    given = dict(run=str(a.run), data=data, root=root, split=a.split, flip=a.flip, device=a.device, out=str(where))
+    where = Path(a.run)/'evaluate'/(f'{data}-{a.split}' + '-boxes'*bool(a.boxes) + '-flip'*a.flip)
+    given = dict(run=str(a.run), data=data, root=root, split=a.split, boxes=a.boxes, flip=a.flip, device=a.device, out=str(where))
     launch.execute(run.home()/'nbs/runs/evaluate.ipynb', where/'evaluate.ipynb', given)
     m = run.read(where/'metrics.json')
     print(json.dumps(m) if a.json else f'{scores(m)}\n{where/"evaluate.ipynb"}')
 
-# %% ../nbs/15_cli.ipynb #875e2b67
+# %% ../nbs/15_cli.ipynb #8d3b19de
 def recipes(a):
-    "What can be trained."
-    from sshpe.recipe import RECIPES
+    "What can be trained, and the rows of the papers' tables that it stands for."
+    from sshpe.methods import RECIPES
     from sshpe.run import columns, plain
-    if a.json: print(json.dumps([plain(r) for r in RECIPES.values()]))
-    else: print(columns([dict(recipe=r.name, about=r.about, source=r.source) for r in RECIPES.values()]))
+    tables = lambda r: '; '.join(dict.fromkeys(f'{x.paper} {x.table}' for x in r.rows))
+    fields = lambda r: {k: v for k, v in plain(r).items() if k not in ('kind', 'name', 'about', 'rows')}
+    def entry(r): # the first row stands for itself, all of them under `rows`
+        rows = [{k: v for k, v in plain(x).items() if k != 'kind'} for x in r.rows]
+        return dict(name=r.name, about=r.about, **{k: rows[0][k] for k in ('paper', 'table', 'row')}, rows=rows, fields=fields(r))
+    if a.json: print(json.dumps([entry(r) for r in RECIPES.values()]))
+    else: print(columns([dict(recipe=r.name, about=r.about, stands_for=tables(r)) for r in RECIPES.values()]))
 
 def runs(a):
     "What has been trained."
@@ -136,6 +143,28 @@ def pseudo_label(a):
     write_atomic(a.out, json.dumps(d))
     print(f'{len(d["annotations"]):,} people, {sum(x["num_keypoints"] for x in d["annotations"]):,} joints -> {a.out}')
 
+# %% ../nbs/15_cli.ipynb #e9c2ddce
+def verify(a):
+    "What of a data set is there, what is missing, and what is wrong."
+    from sshpe import obtain
+    r = obtain.verify(a.name, a.root, a.split, a.decode)
+    print(json.dumps(r) if a.json else '\n'.join(obtain.lines(r)), flush=True)
+    need(r['usable'], f'{a.name} in {r["root"]} cannot be used as it is')
+
+def download(a):
+    "Fetch parts of COCO."
+    from sshpe import launch, obtain, run
+    choose(a.name, ('coco',), 'data set that can be downloaded')
+    need(a.root, 'say where to: --root DIR')
+    for p in a.part: choose(p, obtain.ARCHIVES, 'part of COCO')
+    to, parts = Path(a.root)/'.download', a.part or ('annotations', 'val2017', 'train2017')
+    run.lock(to, 1, 'downloading')
+    try: obtain.download(a.root, parts, a.mirror or obtain.MIRROR, lambda text: print(text, flush=True))
+    except obtain.Stopped as e: raise launch.Failed(str(e)) from e
+    finally: run.unlock(to)
+
+def data(a): (verify if a.task == 'verify' else download)(a)
+
 # %% ../nbs/15_cli.ipynb #4203c0f4
 DEMO = 'denoise-select', 'pose-mum-plus', 'supervised'  # the longest first
 def demo(a):
@@ -151,7 +180,7 @@ def demo(a):
     else: print(f'the runs of the demo are finished; remove {out} to train them again')
     print(run.columns(run.runs(out), ['recipe', 'labels', 'seed', 'AP', 'PCK', 'steps', 'seconds'])); print(page)
 
-# %% ../nbs/15_cli.ipynb #b09f1b40
+# %% ../nbs/15_cli.ipynb #6575d719
 def use(p, run=True): # options that several commands share
     "Adds RUN, --device and --json."
     if run: p.add_argument('run', metavar='RUN', help='folder of a finished run')
@@ -160,11 +189,25 @@ def use(p, run=True): # options that several commands share
 
 def source(p, data, split): # options that name a data set
     "Adds --data, --root and --split."
-    p.add_argument('--data', default=data, help='people, coco, lspet or folder' + f' [{data or "the run" + chr(39) + "s"}]')
+    p.add_argument('--data', default=data, help='people, coco, lspet, aic, mpii or folder' + f' [{data or "the run" + chr(39) + "s"}]')
     p.add_argument('--root', default='', help='folder of the data')
-    p.add_argument('--split', default=split, help=f'train, val or wild [{split}]')
+    p.add_argument('--split', default=split, help=f'train, val, wild, test-dev2017, ... [{split}]')
 
-# %% ../nbs/15_cli.ipynb #cb07366a
+def data_options(sub): # where commands are added
+    "Adds `sshpe data verify` and `sshpe data download`."
+    p = sub.add_parser('verify', help='what is there, what is missing, what is wrong')
+    p.add_argument('name', metavar='NAME', help='people, coco, lspet, aic, mpii or folder')
+    p.add_argument('--root', default='', help='folder of the data')
+    p.add_argument('--split', action='append', default=[], help='look at this split only; can be said several times')
+    p.add_argument('--decode', action='store_true', help='look at every pixel of every photo, which takes a while')
+    p.add_argument('--json', action='store_true', help='print json and nothing else')
+    p = sub.add_parser('download', help='fetch COCO, or go on fetching'); p.add_argument('name', metavar='NAME', help='coco')
+    p.add_argument('--root', default='', help='folder of the data')
+    parts = 'annotations, val2017, train2017 [these three], unlabeled2017, test2017; can be said several times'
+    p.add_argument('--part', action='append', default=[], help=parts)
+    p.add_argument('--mirror', default='', help="address of a server with COCO's archives [COCO's own]")
+
+# %% ../nbs/15_cli.ipynb #be867af9
 def parser()->Parser:
     "The whole command line."
     top = Parser(prog='sshpe', description='See, run and teach semi-supervised human pose estimation.')
@@ -172,6 +215,7 @@ def parser()->Parser:
     add = lambda name, text: sub.add_parser(name, help=text, description=text)
     train_options(add('train', 'train a recipe (nbs/runs/train.ipynb)'))
     p = add('evaluate', 'score a run on a data set (nbs/runs/evaluate.ipynb)'); use(p); source(p, '', 'val')
+    p.add_argument('--boxes', default='', help="a detector's json, FILE or FILE:0.5 to leave out boxes it is less sure of [the true boxes]")
     p.add_argument('--flip', action='store_true', help='average with the mirrored picture')
     p = add('recipes', 'what can be trained'); p.add_argument('--json', action='store_true')
     p = add('runs', 'what has been trained'); p.add_argument('root', nargs='?', default='runs'); p.add_argument('--json', action='store_true')
@@ -181,13 +225,16 @@ def parser()->Parser:
     p.add_argument('--out', default='predictions', help='folder of the answers [predictions]')
     p = add('pseudo-label', "a data set with the run's own labels, as COCO keypoint json"); use(p); source(p, 'people', 'train')
     p.add_argument('--out', required=True, help='the file to write')
+    p = add('data', 'look at a data set, or fetch one')
+    data_options(p.add_subparsers(dest='task', metavar='TASK', required=True, parser_class=Parser))
     p = add('demo', 'three recipes at 100 labels, and a page that compares them')
     p.add_argument('--out', default='', help='folder of its runs [runs/demo]'); p.add_argument('--preset', default='mini', help='[mini]')
     p.add_argument('--root', default='', help='other people than the shipped ones'); p.add_argument('--labels', type=int, default=100, help='[100]')
     return top
 
-# %% ../nbs/15_cli.ipynb #0e334c07
-JOBS = dict(train=train, evaluate=evaluate, recipes=recipes, runs=runs, predict=predict, demo=demo, **{'pseudo-label': pseudo_label})
+# %% ../nbs/15_cli.ipynb #1f0f5c46
+JOBS = dict(train=train, evaluate=evaluate, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo,
+            **{'pseudo-label': pseudo_label})
 
 def main(argv=None, # the words after `sshpe`
         )->int: # exit code

@@ -60,7 +60,7 @@ for base in ('pose-cons', 'dual-pose'):
         method(base, f'{base}-{key}', f'{base}, and the student\'s picture with {what}.',
                *TABLES.get((base, key), [('Xie et al. 2021', 'their ablation', f'{base} + {key}')]), paths=((q,),), **long)
 
-# %% ../nbs/11a_methods.ipynb #62b5beea
+# %% ../nbs/11a_methods.ipynb #2594f508
 HARD = Affine(Uniform(-45, 45), 1., Beta(.5, .5, .75, 1.25), .5)  # (not in the text)
 
 method('dual-pose', 'multi-view', 'DualPose whose weak heatmap becomes the maximum over one weak and K strong views.',
@@ -76,7 +76,7 @@ DENOISE = method('multi-view-refine', 'denoise-select', 'Two students; pooled vi
 method('denoise-select', 'denoise-select-jc', 'denoise-select, and joints cut out of the students\' pictures.',
     *(('denoise', 'Table 1', f'Ours A+JC, {n}', f'labels={n} backbone={b}') for n, b in
       ((500, 'resnet18'), (1000, 'resnet18'), (2000, 'resnet18'), (5000, 'resnet50'), (10000, 'resnet50'))),
-    *(('denoise', t, f'Ours, {b}', f'labels=0 backbone={b} unlabelled=coco:unlabeled2017 epochs=400 drops=(300,350)')
+    *(('denoise', t, f'Ours, {b}', f'labels=0 backbone={b} unlabelled=coco:unlabeled2017@boxes.json epochs=400 drops=(300,350)')
       for t, bs in (('Table 3', ('resnet50', 'resnet152')), ('Table 5', ('resnet50', 'resnet101', 'resnet152', 'hrnet_w48'))) for b in bs),
     paths=((JointCutout(),),));
 

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['AP_NAMES', 'oks', 'per_person_oks', 'person_score', 'category_ids', 'coco_results', 'write_results', 'read_results',
-           'only', 'ground_truth', 'oks_ap', 'pck', 'person_length', 'pck_groups', 'pck_table', 'boxed', 'evaluate']
+           'only', 'ground_truth', 'oks_ap', 'pck', 'pck_groups', 'pck_table', 'boxed', 'evaluate']
 
-# %% ../nbs/12_metric.ipynb #9ed5e35d
+# %% ../nbs/12_metric.ipynb #72234ff9
 from dataclasses import replace
 import contextlib, io, json
 from pathlib import Path
 import numpy as np
 from .check import InputError, need, write_atomic
+from .data import person_length
 from .skeleton import COCO17, META7
 
 # %% ../nbs/12_metric.ipynb #08198e8c
@@ -143,15 +144,6 @@ def pck(pred, # (N,J,2+) predicted x, y in photo px
     right = (d <= alpha*np.asarray(scale, np.float64)[:,None]) & visible
     n = visible.sum(0)
     return np.where(n > 0, right.sum(0)/np.maximum(n, 1), np.nan), n
-
-# %% ../nbs/12_metric.ipynb #3de70605
-def person_length(people, # N `People`
-                 )->np.ndarray: # (N,) photo px
-    "Longer side of each person's true box, or of the labelled joints' box for LSP, whose photos have no boxes."
-    if not people.name.startswith('lsp'): return np.asarray(people.boxes, np.float64)[:,2:].max(1)
-    xy, seen = np.asarray(people.keypoints, np.float64)[...,:2], people.keypoints[...,2:] > 0
-    side = np.where(seen, xy, -np.inf).max(1) - np.where(seen, xy, np.inf).min(1)
-    return np.where(seen.any((1, 2)), side.max(1), 0)
 
 # %% ../nbs/12_metric.ipynb #fd11a3c9
 def pck_groups(skeleton, # of J joints

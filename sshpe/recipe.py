@@ -215,10 +215,3 @@ def at_scale(r:Recipe, p:Preset, # a method and a scale
         if 'mix.tiles' not in changes: r = override_perturbation(r, 'mix', 'tiles', p.tiles)
         need(p.n_unlabelled%mix.group == 0, f'n_unlabelled={p.n_unlabelled} cannot be split into groups of {mix.group} (mix.group).')
     return r, p
-
-# %% ../nbs/11_recipe.ipynb #29bcfab6
-def __getattr__(k):
-    if k in ('RECIPES', 'recipe', 'SUPERVISED', 'DUALPOSE', 'DENOISE', 'POSEMUM', 'HARD'):
-        import sshpe.methods as m
-        return getattr(m, k)
-    raise AttributeError(k)

@@ -51,7 +51,11 @@ def test_pairs():
 
 def test_recipes(capsys):
     code, out, _ = say(capsys, 'recipes', '--json')
-    named = {r['name'] for r in json.loads(out, parse_constant=pytest.fail)}
+    entries = json.loads(out, parse_constant=pytest.fail)
+    named = {r['name'] for r in entries}
+    for r in entries:
+        assert {'paper', 'table', 'row', 'fields'} <= set(r) and all(r[k] for k in ('about', 'paper', 'table', 'row'))
+        assert r['rows'][0]['row'] == r['row'] and r['fields']['students'] in (1, 2, 3)
     assert code == 0 and {'supervised', 'dual-pose', 'denoise-select', 'pose-mum-plus'} <= named
     assert all(n in say(capsys, 'recipes')[1] for n in named)
 
@@ -118,8 +122,59 @@ def test_evaluate(demo, capsys, sticks):
     code, text, _ = say(capsys, 'evaluate', out / 'pose-mum-plus', '--json')
     m = json.loads(text)
     assert code == 0 and m['networks'] == json.loads((out / 'pose-mum-plus/metrics.json').read_text())['networks']
-    assert (out / 'pose-mum-plus/evaluate/people-val/evaluate.ipynb').exists()
+    assert (out / 'pose-mum-plus/evaluate/people-val/evaluate.ipynb').exists() and m['boxes'] == 'true'
     assert 'no folder' in refused(capsys, 'evaluate', out / 'supervised', '--root', 'nowhere')
+
+
+@pytest.fixture(scope='module')
+def coco_dev(sticks, tmp_path_factory):
+    "Photos without labels in COCO's layout of test-dev2017, and a detector's boxes for them and for the labelled ones."
+    import shutil
+    root = tmp_path_factory.mktemp('coco')
+    shutil.copytree(sticks / 'val', root / 'test2017'); shutil.copytree(sticks / 'val', root / 'val2017')
+    d = json.loads((sticks / 'annotations/person_keypoints_val.json').read_text())
+    (root / 'annotations').mkdir()
+    (root / 'annotations/person_keypoints_val2017.json').write_text(json.dumps(d))
+    cats = [dict(id=1, name='person', supercategory='person'), dict(id=2, name='bicycle', supercategory='vehicle')]
+    (root / 'annotations/image_info_test-dev2017.json').write_text(json.dumps(dict(info={}, images=d['images'], licenses=[], categories=cats)))
+    boxes = [dict(image_id=a['image_id'], category_id=1, bbox=a['bbox'], score=.9) for a in d['annotations']]
+    (root / 'boxes.json').write_text(json.dumps(boxes + boxes[:4] + [{**boxes[0], 'category_id': 2}]))
+    return root
+
+
+def test_evaluate_with_a_detector_s_boxes(demo, capsys, coco_dev):
+    out, *_ = demo
+    words = 'evaluate', out / 'denoise-select', '--data', 'coco', '--root', coco_dev, '--boxes', coco_dev / 'boxes.json', '--flip'
+    code, text, err = say(capsys, *words, '--split', 'val2017')
+    assert (code, err) == (0, '') and 'detected' in text and 'true' not in text and 'PCK' not in text
+    where = out / 'denoise-select/evaluate/coco-val2017-boxes-flip'
+    m = json.loads((where / 'metrics.json').read_text())
+    assert m['boxes'] == 'detected' and m['flip'] and m['people'] == 20 and m['headline']['AP'] is not None
+    assert Path(m['upload']).name == 'person_keypoints_val2017_denoise-select_results.zip' and m['upload'] in text
+    assert 'detected' in (where / 'evaluate.ipynb').read_text()
+
+
+def test_test_dev(demo, capsys, coco_dev):
+    import zipfile
+    out, *_ = demo
+    words = 'evaluate', out / 'pose-mum-plus', '--data', 'coco', '--root', coco_dev, '--split', 'test-dev2017'
+    assert 'say where a detector found people' in refused(capsys, *words)
+    code, text, err = say(capsys, *words, '--boxes', coco_dev / 'boxes.json')
+    assert (code, err) == (0, '') and 'no public labels' in text and 'AP' not in text
+    m = json.loads((out / 'pose-mum-plus/evaluate/coco-test-dev2017-boxes/metrics.json').read_text())
+    assert m['networks'] == {} and Path(m['upload']).name == 'person_keypoints_test-dev2017_pose-mum-plus_results.zip'
+    with zipfile.ZipFile(m['upload']) as z: found = json.loads(z.read(z.namelist()[0]))
+    # one answer for each of 16 people: doubles went, the bicycle never came
+    assert len(found) == 16
+    for r in found: assert set(r) == {'image_id', 'category_id', 'keypoints', 'score'} and r['category_id'] == 1 and len(r['keypoints']) == 51 and 0 < r['score'] <= 1
+    assert 'not a finite' not in text and json.loads((out / 'pose-mum-plus/evaluate/coco-test-dev2017-boxes/results-student.json').read_text())
+
+
+def test_additional_is_one_command(capsys, sticks, tmp_path):
+    code, text, err = say(capsys, 'train', '--root', sticks, '--preset', 'tiny', '--labels', 0, '--unlabelled', 'people:val', '--recipe', 'pose-mum-plus', '--out', tmp_path / 'x')
+    assert (code, err) == (0, '') and 'all labels of people, people:val unlabelled' in text and 'step 12/12' in text
+    s = json.loads((tmp_path / 'x/split.json').read_text())
+    assert len(s['labelled']) == 64 and [len(q['ids']) for q in s['others']] == [16]
 
 
 def test_predict(demo, capsys, sticks, tmp_path):

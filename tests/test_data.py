@@ -117,6 +117,28 @@ def test_crowds_and_people_of_other_categories_are_left_out(tmp_path):
         read_coco(*at, category='hans')
 
 
+def test_another_data_set_s_joints_come_in_by_name():
+    k = np.arange(2*3*3, dtype=float).reshape(2, 3, 3)
+    p = data.in_coco(k, ['neck', 'left_hip', 'nose'])
+    assert p.shape == (2, 17, 3) and (p[:, 11] == k[:, 1]).all() and (p[:, 0] == k[:, 2]).all()
+    assert (np.delete(p, [0, 11], 1) == 0).all() and data.in_coco(k[:0], ['nose', 'a', 'b']).shape == (0, 17, 3)
+
+
+def test_each_header_is_read_once(tiny, monkeypatch):
+    seen, real = [], data.photo_size
+    monkeypatch.setattr(data, 'photo_size', lambda f: seen.append(Path(f).name) or real(f))
+    sizes = data.photo_sizes(tiny/'train', ['2.jpg', '1.jpg', '2.jpg', 'gone.jpg'])
+    assert sizes.tolist() == [[82, 100], [81, 100], [82, 100], [0, 0]] and sorted(seen) == ['1.jpg', '2.jpg', 'gone.jpg']
+    assert data.photo_sizes(tiny, []).shape == (0, 2)
+
+
+@pytest.mark.parametrize('xs, shape, good', [([1, 2.5], (2,), True), ([1], (2,), False), ([[1, 2], [3, 4]], (2, 2), True), ([[1, 2], [3]], (2, 2), False),
+                                             (None, (1,), False), ([None], (1,), False), (['x'], (1,), False), ([10**400], (1,), False), ({}, (1,), False)])
+def test_json_lists_as_numbers(xs, shape, good):
+    a = data.numbers(xs, *shape)
+    assert (a is not None and a.shape == shape and a.tolist() == xs) == good
+
+
 # ---------------------------------------------------------------- skeletons
 
 def test_skeleton_of_a_category():
@@ -219,7 +241,7 @@ def test_all_problems_together(tmp_path):
     for change in (joint(0, 0, 999, 5), joint(1, 1, 5, 999), edit((A, 4, 'bbox'), [1, 1, 0, 0]), edit((A, 5, 'keypoints'), [])): change(d)
     with pytest.raises(InputError, match='4 problems: .*; and 1 more. Mend') as e:
         load('coco', write(tmp_path, d))
-    assert len(e.value.problems) == 4 and {s.split()[1] for s in e.value.problems} == {'1', '2', '5', '6'}
+    assert len(e.value.people) == 3 and len(e.value.problems) == 4 and {s.split()[1] for s in e.value.problems} == {'1', '2', '5', '6'}
 
 
 def test_bad_people_can_be_left_out(tmp_path):

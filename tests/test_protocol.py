@@ -5,7 +5,8 @@ import numpy as np, pytest
 from hypothesis import given, strategies as st
 from sshpe.check import InputError
 from sshpe.data import fingerprint, whole_photos
-from sshpe.protocol import Split, draw_split, read_split, subset
+from sshpe.protocol import PROTOCOLS, Pool, Split, draw_split, draws, read_split, subset
+from sshpe.sources import sources
 
 
 def crowd(sizes, seed=0):
@@ -91,14 +92,49 @@ def test_everyone_is_labelled_or_unlabelled(sizes, seed, by):
     assert p.ann_ids[lab].tolist() == list(s.labelled) and p.ann_ids[unl].tolist() == list(s.unlabelled)
 
 
-def test_unlabelled_people_of_another_data_set():
-    p, other = crowd([2, 3]), replace(crowd([4, 4, 4], seed=1), name='wild')
+def test_unlabelled_people_of_other_data_sets():
+    p, wild, third = crowd([2, 3]), replace(crowd([4, 4, 4], seed=1), name='wild'), replace(crowd([2], seed=2), name='third')
     # all labels, and others' photos: COCO-Additional
-    s = draw_split(p, 5, 0, other=other)
-    lab, unl = s.rows(p, other)
-    assert sorted(lab.tolist()) == list(range(5)) and unl.tolist() == list(range(12)) and s.other == 'wild'
-    with pytest.raises(InputError, match="unlabelled people are of 'wild'"): s.rows(p)
-    with pytest.raises(InputError, match='drawn from data with the fingerprint'): s.rows(p, other[:3])
+    s = draw_split(p, 0, 0, others=[wild, third], rest=False)
+    lab, unl, *more = s.rows(p, wild, third)
+    assert sorted(lab.tolist()) == list(range(5)) and not len(unl) and [r.tolist() for r in more] == [list(range(12)), [0, 1]]
+    assert [(q.data, q.mark, q.ids) for q in s.others] == [(q.name, fingerprint(q), tuple(q.ann_ids.tolist())) for q in (wild, third)]
+    for wrong in ([], [wild], [wild, third, p]):
+        with pytest.raises(InputError, match="are of 'wild' and 'third' in this split, and . are given"): s.rows(p, *wrong)
+    for wrong in ([wild[:3], third], [third, wild]):
+        with pytest.raises(InputError, match='drawn from data with the fingerprint'): s.rows(p, *wrong)
+    with pytest.raises(InputError, match='are of no other data set in this split, and 1 are given'): draw_split(p, 2).rows(p, wild)
+
+
+def test_the_rest_and_others():
+    p, wild = crowd([2, 3]), replace(crowd([4], seed=1), name='wild')
+    lab, unl, more = draw_split(p, 2, others=[wild]).rows(p, wild)
+    assert len(lab) == 2 and sorted([*lab, *unl]) == list(range(5)) and len(more) == 4
+
+
+@given(sizes, seeds, st.sampled_from(['person', 'image']))
+def test_no_number_means_everybody(sizes, seed, by):
+    p = crowd(sizes)
+    lab, unl = draw_split(p, 0, seed, by).rows(p)
+    assert sorted(lab.tolist()) == list(range(len(p))) and not len(unl)
+
+
+@given(st.sampled_from([n for n, p in PROTOCOLS.items() if len(p.labels) > 1]), st.integers(0, 9))
+def test_the_draws_of_a_protocol_are_nested(name, shuffle):
+    most = max(PROTOCOLS[name].labels)
+    p = replace(crowd([1]*3)[[0]*(most+50)], ann_ids=np.random.default_rng(shuffle).permutation(most+50))
+    for seed in PROTOCOLS[name].seeds:
+        sets = [set(p.ann_ids[subset(p, d['labels'], seed, d['by'])].tolist()) for d in draws(name) if d['seed'] == seed]
+        assert [len(x) for x in sets] == list(PROTOCOLS[name].labels) and all(a < b for a, b in zip(sets, sets[1:]))
+
+
+@pytest.mark.parametrize('name', PROTOCOLS)
+def test_draws_are_parameters_of_a_run(name):
+    from sshpe.run import config
+    p, found = PROTOCOLS[name], draws(name)
+    assert len(found) == len(p.labels)*len(p.seeds) and len({tuple(d.items()) for d in found}) == len(found)
+    for d in found: assert config(d).labels == d['labels']
+    assert sources(p.unlabelled) and all(a < b <= p.epochs for a, b in zip(p.drops, p.drops[1:]))
 
 
 def test_all_labelled_leaves_nobody():
@@ -112,6 +148,20 @@ def test_a_split_file_comes_back(tmp_path_factory, sizes, seed, by):
     s = draw_split(crowd(sizes), 1, seed, by)
     f = s.write(tmp_path_factory.mktemp('split')/'a/split.json')
     assert read_split(f) == s and json.loads(f.read_text())['labelled'] == list(s.labelled)
+
+
+def test_a_split_file_with_other_data_sets_comes_back(tmp_path):
+    p, wild = crowd([2, 3]), replace(crowd([4], seed=1), name='wild')
+    s = draw_split(p, 3, 1, others=[wild, replace(wild, name='again')], rest=False)
+    assert read_split(s.write(tmp_path/'s.json')) == s
+
+
+def test_split_files_of_the_first_version(tmp_path):
+    d = dict(labelled=[3, 1], unlabelled=[2], data='crowd', mark='ab', other='', other_mark='', seed=1, by='person')
+    (tmp_path/'s.json').write_text(json.dumps(d))
+    assert read_split(tmp_path/'s.json') == Split((3, 1), (2,), 'crowd', 'ab', (), 1)
+    (tmp_path/'s.json').write_text(json.dumps(d | dict(other='wild', other_mark='cd', unlabelled=[1, 2])))
+    assert read_split(tmp_path/'s.json') == Split((3, 1), (), 'crowd', 'ab', (Pool('wild', 'cd', (1, 2)),), 1)
 
 
 def test_a_split_of_other_data_is_refused():
@@ -143,6 +193,9 @@ CHANGES = {
     'true': (dict(labelled=[True]), 'whole numbers'), 'nested': (dict(labelled=[[1]]), 'whole numbers'),
     'a number': (dict(labelled=3), 'is not a split file'), 'a name': (dict(labelled='abc'), 'whole numbers'),
     'more': (dict(colour='red'), 'is not a split file'), 'mark': (dict(mark=3), 'must be text'),
+    'others': (dict(others=3), 'is not a split file'), 'pool': (dict(others=[3]), 'is not a split file'),
+    'pool of text': (dict(others=[dict(data='a', mark='', ids='ab')]), 'whole numbers'), 'pool without a name': (dict(others=[dict(ids=[])]), 'is not a split file'),
+    'pool of 3': (dict(others=[dict(data=3, mark='', ids=[])]), 'must be text'), 'twice in a pool': (dict(others=[dict(data='a', mark='', ids=[1, 1])]), 'twice'),
     'seed': (dict(seed='x'), 'seed'), 'by': (dict(by='house'), '"by" one of person, image')}
 
 

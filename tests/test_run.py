@@ -51,7 +51,7 @@ def test_papermill_understands_the_cells():
 
 @pytest.mark.parametrize('wrong, word', [
     (dict(recipie='supervised'), "'recipe'"), (dict(labels='7'), 'whole number'), (dict(labels=True), 'whole number'), (dict(labels=-1), '1 or more'),
-    (dict(seed=-1), 'seed'), (dict(steps=-5), 'steps'), (dict(override=[1]), 'dict'), (dict(root=None), 'text')])
+    (dict(unlabelled=None), 'text'), (dict(seed=-1), 'seed'), (dict(steps=-5), 'steps'), (dict(override=[1]), 'dict'), (dict(root=None), 'text')])
 def test_wrong_parameters_are_refused(wrong, word):
     with pytest.raises(InputError, match=word): run.config(wrong)
 
@@ -63,8 +63,11 @@ def test_wrong_overrides_are_refused(override, word):
 
 
 def test_overrides_arrive():
-    r, p = training.settle(run.Config(steps=7, override={'tau': .3, 'K': 4, 'lr': 1e-4, 'mix': None}))
-    assert (r.tau, r.K, r.mix, p.lr, p.steps) == (.3, 4, None, 1e-4, 7)
+    r, p = training.settle(run.Config(steps=7, override={'tau': .3, 'K': 4, 'lr': 1e-4}))
+    assert (r.tau, r.K, p.lr, p.steps) == (.3, 4, 1e-4, 7)
+    r, _ = training.settle(run.Config(recipe='pose-mum-plus', override={'mix.group': 2}))
+    assert [q.group for path in r.paths for q in path] == [2]
+    with pytest.raises(InputError, match='mix'): training.settle(run.Config(recipe='supervised', override={'mix.group': 2}))
 
 
 # folders
@@ -81,13 +84,28 @@ def test_a_folder_that_is_no_run_is_left_alone(config):
     with pytest.raises(InputError, match='is a file'): run.admit(config)
 
 
-@pytest.mark.parametrize('change', [dict(seed=1), dict(recipe='supervised'), dict(labels=15), dict(override={'tau': .2}), dict(steps=3), dict(root='/elsewhere')])
+@pytest.mark.parametrize('change', [dict(seed=1), dict(recipe='supervised'), dict(labels=15), dict(override={'tau': .2}), dict(steps=3), dict(root='/elsewhere'), dict(unlabelled='people:val')])
 def test_an_unfinished_run_goes_on_only_as_itself(config, change):
     where = Path(config.out)
     where.mkdir()
     (where / 'config.json').write_text(json.dumps(dict(config=run.asked(config))))
     assert run.admit(config) == 'unfinished'
     with pytest.raises(InputError, match=next(iter(change))): run.admit(replace(config, **change))
+
+
+def test_a_run_begun_before_a_parameter_was_there_goes_on(config):
+    where = Path(config.out)
+    where.mkdir()
+    old = {k: v for k, v in run.asked(config).items() if k != 'unlabelled'}
+    (where / 'config.json').write_text(json.dumps(dict(config=old)))
+    assert run.admit(config) == 'unfinished'
+    with pytest.raises(InputError, match='unlabelled'): run.admit(replace(config, unlabelled='people:val'))
+
+
+def test_names_of_folders():
+    name = lambda **k: run.folder(run.Config(recipe='r', **k)).name
+    assert name() == 'r-people-100-s0' and name(labels=0, seed=2) == 'r-people-all-s2'
+    assert name(labels=0, data='coco', unlabelled='rest+coco:unlabeled2017@/a/b.json:0.5=/c+aic=/d') == 'r-coco-all+rest+coco-unlabeled2017-boxes+aic-s0'
 
 
 @pytest.mark.parametrize('broken', ['', '{', '[]', 'null', '\x00', '[' * 100_000, '{"config": 3}', '{"config": null}'])
@@ -102,7 +120,9 @@ def test_a_broken_config_is_refused(config, broken):
 @pytest.mark.parametrize('change, word', [
     (dict(root='/nowhere/at/all'), 'there is no folder'), (dict(labels=65), '64'), (dict(labels=64), 'without labels'), (dict(recipe='superviced'), "'supervised'"),
     (dict(preset='medium'), 'preset'), (dict(device='cuda:7'), 'device'), (dict(data='cocoo'), "'coco'"), (dict(by='photo'), 'person'),
-    (dict(split='/no/split.json'), 'split'), (dict(weights='/no/weights.pt'), 'weights')])
+    (dict(split='/no/split.json'), 'split'), (dict(weights='/no/weights.pt'), 'weights'), (dict(labels=0), 'all 64 people .* without labels'),
+    (dict(labels=0, unlabelled='rest'), 'without labels'), (dict(unlabelled='poeple'), "'people'"), (dict(unlabelled='aic'), 'aic=FOLDER'),
+    (dict(unlabelled='people:wild'), 'person_keypoints_wild'), (dict(unlabelled='folder=/no/where'), 'no folder'), (dict(unlabelled='people:val@no.json'), 'no file')])
 def test_a_refused_run_leaves_no_trace(config, change, word):
     with pytest.raises(InputError, match=word): training.start(replace(config, **change))
     assert not Path(config.out).exists()
@@ -195,6 +215,98 @@ def test_all_labels_are_fine_for_supervised(config):
     assert len(x.lab) == 64
 
 
+# unlabelled people from elsewhere
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "Photos whose people nobody has labelled: a folder of crops, and a detector's json on photos of another data set."
+    from sshpe.toy import stick_people
+    root = stick_people(tmp_path_factory.mktemp('more'), 2, 12)
+    people = load('people', root, 'val')
+    f = root / 'boxes.json'
+    f.write_text(json.dumps([dict(image_id=int(i), category_id=1, bbox=b.tolist(), score=.9) for i, b in zip(people.image_ids, people.boxes)]))
+    return dict(folder=f'folder={root}/val', boxes=f'people:val@{f}={root}')
+
+
+@pytest.mark.parametrize('line, n, names', [('people:val', 16, ['people-val']), ('rest+people:val', 64, ['people-val']), ('{boxes}+{folder}', 24, ['people-val-boxes', 'val'])])
+def test_unlabelled_people_from_elsewhere(config, photos, line, n, names):
+    c = replace(config, labels=16 if 'rest' in line else 0, unlabelled=line.format(**photos))
+    x = whole(c)
+    assert len(x.unl) == n and len(x.lab) == (16 if 'rest' in line else 64) and x.learner.t == 12
+    facts, s = run.facts(x.where), run.read(x.where / 'split.json')
+    assert [q['data'] for q in s['others']] == names and len(s['unlabelled']) + sum(len(q['ids']) for q in s['others']) == n
+    assert {'people-train', 'people-val', *names} == set(facts['data']) and (facts['labelled'], facts['unlabelled']) == (len(x.lab), n)
+    assert [q['mark'] for q in s['others']] == [facts['data'][k]['fingerprint'] for k in names]
+    # nobody knows whether these pseudo-labels are right
+    if 'rest' not in line and 'people:val' != line: assert not x.unl.keypoints.any() and x.learner.rows[-1].get('right_kept') is None and not np.any(x.learner.bins)
+    assert {'kept', 'own'} <= set(run.read_log(x.where / 'log.csv')[-1]) and run.read(x.where / 'metrics.json')['steps'] == 12
+    for picture in (training.curves(x.learner.rows), training.quality_picture(x), training.views_picture(x),
+                    training.pseudo_picture(x.learner.teachers, x.unl, [0, n - 1], x.recipe, x.preset, x.skeleton)): assert picture.axes
+    assert len(result.unlabelled(result.load(x.where, 'cpu'), 1.5)) == (48 if 'rest' in line else min(16, n // len(names)))
+
+
+def test_coco_additional_in_miniature(config, sticks, tmp_path):
+    "All of train2017 labelled; unlabeled2017 by a detector's boxes, and AI Challenger, without labels."
+    import shutil
+    from test_sources import aic_entry, listing, write_aic
+    root = listing(tmp_path / 'coco', 'image_info', 'unlabeled2017', 'unlabeled2017')
+    for s in ('train', 'val'):
+        shutil.copytree(sticks / s, root / f'{s}2017')
+        shutil.copy(sticks / f'annotations/person_keypoints_{s}.json', root / f'annotations/person_keypoints_{s}2017.json')
+    boxes = [dict(image_id=i, category_id=1, bbox=[5, 5, 30, 60], score=s) for i in (5, 6, 7) for s in (.9, .1)]
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    write_aic(tmp_path / 'aic', [aic_entry('a', 3), aic_entry('b', 2)])
+    line = f'coco:unlabeled2017@{tmp_path}/boxes.json:0.5+aic={tmp_path}/aic'
+    x = whole(replace(config, recipe='pose-mum-plus', data='coco', root=str(root), labels=0, unlabelled=line))
+    assert (len(x.lab), len(x.unl)) == (64, 3 + 5) and [q.data for q in x.split.others] == ['coco-unlabeled2017-boxes', 'aic-train']
+    assert run.row(x.where)['unlabelled'] == 'coco-unlabeled2017-boxes+aic'
+
+
+def test_their_labels_are_never_learned_from(config, sticks, tmp_path):
+    "The same photos with other labels: the same weights."
+    import shutil
+    other = shutil.copytree(sticks, tmp_path / 'data')
+    f = other / 'annotations/person_keypoints_val.json'
+    d = json.loads(f.read_text())
+    for a in d['annotations']: a['keypoints'][:3] = [5, 5, 1]
+    f.write_text(json.dumps(d))
+    a, b = (whole(replace(config, recipe='pose-mum-plus', labels=0, unlabelled=f'people:val={root}', out=str(tmp_path / name))) for name, root in (('a', sticks), ('b', other)))
+    assert (a.where / 'model.safetensors').read_bytes() == (b.where / 'model.safetensors').read_bytes()
+    assert a.split.others[0].mark != b.split.others[0].mark
+
+
+def test_interrupted_with_people_from_elsewhere(config, photos, tmp_path):
+    c = replace(config, recipe='pose-mum-plus', labels=0, unlabelled='{boxes}+people:val'.format(**photos))
+    a = whole(replace(c, out=str(tmp_path / 'a')))
+    x = training.start(c)
+    x.learner.fit(x.where / 'state.pt', until=7)
+    run.unlock(x.where)
+    with pytest.raises(InputError, match='unlabelled'): training.start(replace(c, unlabelled='people:val'))
+    assert (whole(c).where / 'model.safetensors').read_bytes() == (a.where / 'model.safetensors').read_bytes()
+
+
+def test_changed_boxes_are_noticed(config, sticks, tmp_path):
+    boxes = [dict(image_id=1, category_id=1, bbox=[5, 5, 50, 80], score=.9)]*2
+    (tmp_path / 'b.json').write_text(json.dumps(boxes))
+    c = replace(config, labels=0, unlabelled=f'people:val@{tmp_path}/b.json')
+    run.unlock(training.start(c).where)
+    boxes[0] = {**boxes[0], 'bbox': [6, 5, 50, 80]}
+    (tmp_path / 'b.json').write_text(json.dumps(boxes))
+    with pytest.raises(InputError, match='people-val-boxes has'): training.start(c)
+
+
+def test_a_split_with_other_data_can_be_given_again(config, tmp_path):
+    x = training.start(replace(config, labels=10, unlabelled='rest+people:val', out=str(tmp_path / 'a')))
+    run.unlock(x.where)
+    c = replace(config, split=str(x.where / 'split.json'))
+    with pytest.raises(InputError, match=r"of 'people-val' in this split, and 0 are given: name the same ones \(unlabelled\)"): training.start(c)
+    y = training.start(replace(c, unlabelled='people:val'))
+    run.unlock(y.where)
+    assert y.split == x.split and len(y.unl) == 54 + 16
+
+
+# results
+
 def test_results_file_scores_the_same_by_pycocotools_alone(done, sticks):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -277,11 +389,54 @@ def test_pseudo_labels_are_a_coco_file(done, tmp_path):
         assert len(a['scores']) == len(a['uncertainties']) == 17 and (np.array(a['scores'])[v > 0] > x.recipe.tau).all()
 
 
+def test_teachers_of_mixed_views_get_whole_groups(config):
+    "Three people in a picture, or in the last batch of pseudo-labels, where four are mixed."
+    from sshpe.methods import RECIPES
+    for name in (n for n, r in RECIPES.items() if r.look):
+        x = training.start(replace(config, recipe=name, out=f'{config.out}-{name}'))
+        run.unlock(x.where)
+        assert training.pseudo_picture(x.learner.teachers, x.unl, range(3), x.recipe, x.preset, x.skeleton).axes
+        r = result.Result(x.where, x.recipe, x.preset, x.skeleton, {k: f.eval() for k, f in x.learner.networks().items()})
+        assert len(result.pseudo_labels(r, x.val[:5])['annotations']) == 5
+    assert training.filled([7, 8, 9], RECIPES['supervised']).tolist() == [7, 8, 9]
+
+
 def test_points_come_back_to_the_photo(done, sticks):
     from sshpe.data import build_store
     val = load('people', sticks, 'val')
     s = build_store(val, (96, 64), 1.)
     assert np.abs(training.in_photo(s.keypoints[..., :2], s.matrix) - val.keypoints[..., :2]).max() < 1e-3
+
+
+@pytest.fixture(scope='module')
+def seen(sticks, tmp_path_factory):
+    "A detector's json about the validation photos: everybody, and the first three twice."
+    val, f = load('people', sticks, 'val'), tmp_path_factory.mktemp('seen') / 'boxes.json'
+    rows = [*range(16), 0, 1, 2]
+    f.write_text(json.dumps([dict(image_id=int(val.image_ids[i]), category_id=1, bbox=val.boxes[i].tolist(), score=1 - .01 * n) for n, i in enumerate(rows)]))
+    return str(f)
+
+
+def test_true_boxes_found_by_a_detector_give_the_same_answers(done, sticks, seen, tmp_path):
+    x = result.load(done.where, 'cpu')
+    m = result.evaluate(x, load('people', sticks, 'val', boxes=seen), tmp_path)
+    assert m['boxes'] == 'detected' and set(m['networks']) == set(run.read(done.where / 'metrics.json')['networks'])
+    for k in m['networks']:
+        mine, theirs = (json.loads((d / f'results-{k}.json').read_text()) for d in (tmp_path, done.where))
+        assert len(mine) == 16
+        theirs = {r['image_id']: r for r in theirs}
+        for r in mine: np.testing.assert_allclose(r['keypoints'], theirs[r['image_id']]['keypoints'], atol=2e-3)
+    assert {r['boxes'] for r in training.score_rows(m)} == {'detected'} and 'PCK' not in training.score_rows(m)[0]
+    assert {r['boxes'] for r in training.score_rows(run.read(done.where / 'metrics.json'))} == {'true'}
+    people = load('people', sticks, 'val', boxes=seen)
+    assert result.joints_picture(m, x.best) is None and result.extremes_picture(x, people, tmp_path) is None
+
+
+def test_portions_change_nothing(done, sticks, seen):
+    x, people = result.load(done.where, 'cpu'), load('people', sticks, 'val', boxes=seen)
+    once, often = (result.passing(x.networks, people, x.preset, x.skeleton.flip, n) for n in (99, 5))
+    for k in once:
+        for a, b in zip(once[k], often[k]): np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 # notebooks as programs
