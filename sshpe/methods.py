@@ -121,10 +121,13 @@ for d in (.999, .99, .9, .5):
         ('pose-mum', 'Table 4', f'EMAN {d:g}, ResNet-101', R101),
         *([('pose-mum', 'Table 5', f'Pose-MUM+, ResNet-101, {n}', f'{R101} {s}'.strip()) for n, s in (('1K', ''), ('5K', N5), ('10K', N10))] if d == .9 else []), decay=d)
 
-# %% ../nbs/11a_methods.ipynb #b823974a
+# %% ../nbs/11a_methods.ipynb #c1291a23
 method('pose-cons', 'pseudo-pose', 'A frozen supervised network labels everybody; a new one learns that.', ('denoise', 'related work', 'PseudoPose'),
     teacher='frozen', teacher_bn='eval', first=.4, refined=True, epochs=100, drops=(70, 90))
 method('pseudo-pose', 'data-distill', 'As pseudo-pose, with the mean of several turned and mirrored views.', ('denoise', 'Table 1', 'DataDistill, 1K'), n_weak=4, pool='mean')
+for base in ('pseudo-pose', 'data-distill'):
+    for key, (what, q) in HARDER.items():
+        method(base, f'{base}-{key}', f'{base}, and the student\'s picture with {what}.', ('this kit', 'combinations', f'{base} + {key}'), paths=((q,),))
 method('pose-cons', 'data-distill-online', 'DataDistill without stages: the student itself labels several views.', ('denoise', 'related work', 'DataDistill'),
     n_weak=4, pool='mean', refined=True, epochs=100, drops=(70, 90))
 method('dual-pose', 'sspcm', 'Two teachers, now and an epoch ago: the pair that agrees best about a joint teaches a third network.', ('SSPCM', 'Table 1', 'SSPCM'),
