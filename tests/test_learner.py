@@ -203,8 +203,8 @@ def go(r, p, key=(0, 0), seed=5):
     return loss.item(), gradients(fs), what
 
 def test_pose_mum_with_probability_0_is_mum():
-    never = (('input', 1.), ('layer1', 0.), ('layer2', 0.), ('layer3', 0.))
-    a, b, c = (go(*method(n, **k)) for n, k in (('mum', {}), ('pose-mum-at', {'mix.stages': never}), ('pose-mum-at', {})))
+    at = lambda q: {'mix.stages': (('input', 1.), ('layer1', q), ('layer2', q), ('layer3', q))}
+    a, b, c = (go(*method(n, **k)) for n, k in (('mum', {}), ('pose-mum-at', at(0.)), ('pose-mum-at', at(1.))))
     assert a[0] == b[0] and torch.equal(a[1], b[1]) and a[0] != c[0]
 
 def test_mum_in_groups_of_one_is_no_mixing():
