@@ -95,16 +95,17 @@ def evaluate(a):
     m = run.read(where/'metrics.json')
     print(json.dumps(m) if a.json else f'{scores(m)}\n{where/"evaluate.ipynb"}')
 
-# %% ../nbs/15_cli.ipynb #8d3b19de
+# %% ../nbs/15_cli.ipynb #b20fe35c
 def recipes(a):
     "What can be trained, and the rows of the papers' tables that it stands for."
+    from dataclasses import asdict
     from sshpe.methods import RECIPES
     from sshpe.run import columns, plain
     tables = lambda r: '; '.join(dict.fromkeys(f'{x.paper} {x.table}' for x in r.rows))
     fields = lambda r: {k: v for k, v in plain(r).items() if k not in ('kind', 'name', 'about', 'rows')}
     def entry(r): # the first row stands for itself, all of them under `rows`
-        rows = [{k: v for k, v in plain(x).items() if k != 'kind'} for x in r.rows]
-        return dict(name=r.name, about=r.about, **{k: rows[0][k] for k in ('paper', 'table', 'row')}, rows=rows, fields=fields(r))
+        x = r.rows[0]
+        return dict(name=r.name, about=r.about, paper=x.paper, table=x.table, row=x.row, rows=[*map(asdict, r.rows)], fields=fields(r))
     if a.json: print(json.dumps([entry(r) for r in RECIPES.values()]))
     else: print(columns([dict(recipe=r.name, about=r.about, stands_for=tables(r)) for r in RECIPES.values()]))
 
@@ -143,7 +144,7 @@ def pseudo_label(a):
     write_atomic(a.out, json.dumps(d))
     print(f'{len(d["annotations"]):,} people, {sum(x["num_keypoints"] for x in d["annotations"]):,} joints -> {a.out}')
 
-# %% ../nbs/15_cli.ipynb #e9c2ddce
+# %% ../nbs/15_cli.ipynb #e1169d60
 def verify(a):
     "What of a data set is there, what is missing, and what is wrong."
     from sshpe import obtain
@@ -157,7 +158,7 @@ def download(a):
     choose(a.name, ('coco',), 'data set that can be downloaded')
     need(a.root, 'say where to: --root DIR')
     for p in a.part: choose(p, obtain.ARCHIVES, 'part of COCO')
-    to, parts = Path(a.root)/'.download', a.part or ('annotations', 'val2017', 'train2017')
+    to, parts = Path(a.root)/'.download', a.part or obtain.PARTS
     run.lock(to, 1, 'downloading')
     try: obtain.download(a.root, parts, a.mirror or obtain.MIRROR, lambda text: print(text, flush=True))
     except obtain.Stopped as e: raise launch.Failed(str(e)) from e

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'WAYS', 'SIDES', 'FORM', 'MAT', 'DATA', 'FILL', 'CUT', 'People', 'open_photo', 'photo_size', 'photo_sizes',
-           'leaves', 'checks', 'problems', 'refuse', 'checked', 'mirror_pairs', 'numbers', 'read_skeleton', 'read_json',
-           'entries', 'keypoint_category', 'coco_rows', 'sizes_of', 'coco_people', 'read_coco', 'whole_photos',
-           'read_folder', 'in_coco', 'mat_elements', 'read_mat', 'lsp_joints', 'tidy', 'read_lsp', 'shipped',
-           'coco_layout', 'load', 'fingerprint', 'frames', 'to_crop', 'canvas_size', 'origins', 'covered', 'cut',
-           'Rows', 'person_length', 'Store', 'Chain', 'join', 'cache_folder', 'store_name', 'write_canvases', 'stored',
-           'build_store']
+           'leaves', 'checks', 'problems', 'refuse', 'checked', 'mirror_pairs', 'numbers', 'read_skeleton', 'parsed',
+           'read_json', 'entries', 'keypoint_category', 'coco_rows', 'sizes_of', 'coco_people', 'read_coco',
+           'whole_photos', 'read_folder', 'in_coco', 'mat_elements', 'read_mat', 'lsp_joints', 'tidy', 'read_lsp',
+           'shipped', 'coco_layout', 'load', 'fingerprint', 'frames', 'to_crop', 'canvas_size', 'origins', 'covered',
+           'cut', 'Rows', 'person_length', 'Store', 'Chain', 'join', 'cache_folder', 'store_name', 'write_canvases',
+           'stored', 'build_store']
 
 # %% ../nbs/04_data.ipynb #446233c0
 import hashlib, itertools, json, os, re, struct, warnings, zlib
@@ -194,12 +194,16 @@ def read_skeleton(category:dict, # name, keypoints, skeleton (limbs, counted fro
     limbs = tuple((a-1, b-1) for a, b in limbs)
     return Skeleton(category['name'], names, mirror_pairs(names), limbs, tuple(s.tolist()))
 
-# %% ../nbs/04_data.ipynb #f1dd13b4
+# %% ../nbs/04_data.ipynb #ae03b484
+def parsed(path): # -> what the json holds
+    "A json file."
+    need(Path(path).is_file(), f'there is no file {path}')
+    try: return json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as e: raise InputError(f'{path} is not json ({e})') from e
+
 def read_json(path)->dict:
     "A json file whose top is an object."
-    need(Path(path).is_file(), f'there is no file {path}')
-    try: d = json.loads(Path(path).read_bytes())
-    except (ValueError, RecursionError) as e: raise InputError(f'{path} is not json ({e})') from e
+    d = parsed(path)
     need(isinstance(d, dict), f'{path} is not a COCO keypoint file: it must be an object with images and annotations')
     return d
 

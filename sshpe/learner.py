@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'order', 'Batch', 'fetch', 'mse', 'labelled', 'Opinion', 'opinion', 'targets', 'looks', 'harder', 'step',
-           'telemetry', 'shares', 'device_of', 'autocast', 'total_steps', 'turn', 'rate', 'weight', 'Learner', 'named',
-           'heatmaps', 'predict', 'ask']
+           'telemetry', 'shares', 'device_of', 'autocast', 'epoch', 'total_steps', 'turn', 'rate', 'weight', 'Learner',
+           'named', 'heatmaps', 'predict', 'ask']
 
-# %% ../nbs/13_learner.ipynb #7aa14821
+# %% ../nbs/13_learner.ipynb #be99c0e1
 import contextlib, math, time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from .check import InputError, need, choose, write_atomic
 from .heatmap import encode, decode, mirror, peaks
-from .views import draw, crops, compose, invert, apply, move_points, swap, one_frame, mirrors
+from .views import draw, crops, compose, invert, move_points, swap, one_frame
 from .model import build, folded, untouched
 from .perturb import perturb
 from .denoise import pool, refine, gate, inside, winner
@@ -191,10 +191,14 @@ def autocast(device, precision:str='auto'): # 'auto', 'fp32' or 'bf16'
     if precision == 'fp32' or precision == 'auto' and not fast: return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
-# %% ../nbs/13_learner.ipynb #435495e0
+# %% ../nbs/13_learner.ipynb #357d15e3
+def epoch(p, n:int)->int: # n unlabelled people
+    "How many steps a pass over them takes."
+    return math.ceil(n/p.n_unlabelled)
+
 def total_steps(r, p, n:int)->int: # n unlabelled people
     "How many steps a run has: the preset's, or the recipe's epochs."
-    return p.steps or r.epochs*math.ceil(n/p.n_unlabelled)
+    return p.steps or r.epochs*epoch(p, n)
 
 def turn(T:int, r)->int: # 0 = there is one stage
     "The step at which a second stage begins."
@@ -249,7 +253,7 @@ def networks(self:Learner)->dict: # name -> network
     "Students, then teachers that aren't students."
     return named('student', self.students) | (named('teacher', self.teachers) if self.teachers is not self.students else {})
 
-# %% ../nbs/13_learner.ipynb #a78d2b7f
+# %% ../nbs/13_learner.ipynb #a754a091
 @patch
 def people(self:Learner, lam:float): # λ now; -> labelled Batch, unlabelled Batch or None
     "The people of this step."
@@ -263,7 +267,7 @@ def learn(self:Learner, loss):
     loss.backward(); self.optimiser.step(); self.optimiser.zero_grad(set_to_none=True)
     if self.r.teacher in ('ema', 'eman'):
         for f, g in zip(self.teachers, self.students): average(f, g, self.r.decay, self.r.teacher == 'eman')
-    if (self.t+1)%math.ceil(len(self.unl)/self.p.n_unlabelled) == 0:  # an epoch ends
+    if (self.t+1)%epoch(self.p, len(self.unl)) == 0:
         for f, g in zip(self.past, self.students): f.load_state_dict(g.state_dict())
 
 @patch

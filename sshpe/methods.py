@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'BASES', 'N5', 'N10', 'R101', 'SUPERVISED', 'DUALPOSE', 'HARDER', 'TABLES', 'HARD', 'DENOISE', 'INPUT',
-           'POSEMUM', 'PATHS', 'US', 'method', 'recipe', 'difference']
+           'POSEMUM', 'PATHS', 'US', 'method', 'table1', 'figure5', 'recipe', 'difference']
 
-# %% ../nbs/11a_methods.ipynb #ac23e137
-import math
+# %% ../nbs/11a_methods.ipynb #6d609f34
 from dataclasses import fields, replace
 from .check import choose
 from .colour import RandAugment
 from .mum import Mix
 from .occlude import CutMix, Cutout, JointCutout, JointOcclusion
-from .recipe import MINI, PRESETS, Recipe, Row, at_scale
+from .recipe import PRESETS, Recipe, Row, at_scale
 from .views import Affine, Beta, Uniform
 
 # %% ../nbs/11a_methods.ipynb #044e0dc6
@@ -30,13 +29,21 @@ def method(base, # a Recipe, or the name of one
     RECIPES[name] = replace(r, name=name, about=about, rows=tuple(Row(*x) for x in rows), **changes)
     return RECIPES[name]
 
-# %% ../nbs/11a_methods.ipynb #10a22ed8
+# %% ../nbs/11a_methods.ipynb #48afe0e1
 N5, N10 = 'labels=5000 epochs=100 drops=(70,90)', 'labels=10000 epochs=100 drops=(70,90)'
 R101 = 'backbone=resnet101'
 
+def table1(what:str)->list: # as the paper names the method
+    "Its rows in the denoising paper's Table 1."
+    sizes = (500, 'resnet18'), (1000, 'resnet18'), (2000, 'resnet18'), (5000, 'resnet50'), (10000, 'resnet50')
+    return [('denoise', 'Table 1', f'{what}, {n}', f'labels={n} backbone={b}') for n, b in sizes]
+
+def figure5(what:str)->list:
+    "Its points in the denoising paper's Figure 5."
+    return [('denoise', 'Figure 5', f'{what}, K={k}', f'K={k}') for k in (1, 2, 3, 4, 6, 8)]
+
 SUPERVISED = method(Recipe(''), 'supervised', 'Labelled people only.',
-    *(('denoise', 'Table 1', f'Supervised, {n}', f'labels={n} backbone={b}') for n, b in
-      ((500, 'resnet18'), (1000, 'resnet18'), (2000, 'resnet18'), (5000, 'resnet50'), (10000, 'resnet50'))),
+    *table1('Supervised'),
     ('denoise', 'Table 3', 'Supervised, ResNet-50', 'labels=0 backbone=resnet50'), ('denoise', 'Table 5', 'Supervised', 'labels=0'),
     ('pose-mum', 'Table 3', 'Supervised Baseline'), lam=0.)
 
@@ -44,8 +51,7 @@ method(SUPERVISED, 'pose-cons', 'One network; it predicts on a strong view what 
     ('pose-mum', 'Table 2', '[19] + Single'), ('pose-mum', 'Table 3', 'Affine Augment-s'), lam=1., epochs=30, drops=(20, 25))
 
 DUALPOSE = method(SUPERVISED, 'dual-pose', 'Two students; each predicts on a strong view what the other says about the weak one.',
-    *(('denoise', 'Table 1', f'DualPose A, {n}', f'labels={n} backbone={b}') for n, b in
-      ((500, 'resnet18'), (1000, 'resnet18'), (2000, 'resnet18'), (5000, 'resnet50'), (10000, 'resnet50'))),
+    *table1('DualPose A'),
     ('denoise', 'Table 2', 'DualPose'), ('denoise', 'Table 4', 'DualPose'), ('denoise', 'Table 6', '1 weak'), lam=1., students=2)
 
 # %% ../nbs/11a_methods.ipynb #bf8b0bfa
@@ -60,22 +66,20 @@ for base in ('pose-cons', 'dual-pose'):
         method(base, f'{base}-{key}', f'{base}, and the student\'s picture with {what}.',
                *TABLES.get((base, key), [('Xie et al. 2021', 'their ablation', f'{base} + {key}')]), paths=((q,),), **long)
 
-# %% ../nbs/11a_methods.ipynb #2594f508
+# %% ../nbs/11a_methods.ipynb #4983874a
 HARD = Affine(Uniform(-45, 45), 1., Beta(.5, .5, .75, 1.25), .5)  # (not in the text)
 
 method('dual-pose', 'multi-view', 'DualPose whose weak heatmap becomes the maximum over one weak and K strong views.',
     ('denoise', 'Table 4', '+ multi-view'), ('denoise', 'Table 6', '1 weak + K strong, max'), strong=HARD, K=2, sees='pooled')
 method('multi-view', 'multi-view-refine', 'Multi-view pooling; sure peaks become clean Gaussians, the others carry no loss.',
-    ('denoise', 'Table 4', '+ threshold-and-refine'), *(('denoise', 'Figure 5', f'no selection, K={k}', f'K={k}') for k in (1, 2, 3, 4, 6, 8)),
+    ('denoise', 'Table 4', '+ threshold-and-refine'), *figure5('no selection'),
     tau=.1, refined=True)
 DENOISE = method('multi-view-refine', 'denoise-select', 'Two students; pooled views, threshold-and-refine, the surer student teaches.',
-    *(('denoise', 'Table 1', f'Ours A, {n}', f'labels={n} backbone={b}') for n, b in
-      ((500, 'resnet18'), (1000, 'resnet18'), (2000, 'resnet18'), (5000, 'resnet50'), (10000, 'resnet50'))),
+    *table1('Ours A'),
     ('denoise', 'Table 2', 'Ours'), ('denoise', 'Table 4', '+ selection'), ('denoise', 'Table 7', 'τ 0.1, refined'), ('denoise', 'Figure 4', 'share of strong views'),
-    *(('denoise', 'Figure 5', f'selection, K={k}', f'K={k}') for k in (1, 2, 3, 4, 6, 8)), margin=0.)
+    *figure5('selection'), margin=0.)
 method('denoise-select', 'denoise-select-jc', 'denoise-select, and joints cut out of the students\' pictures.',
-    *(('denoise', 'Table 1', f'Ours A+JC, {n}', f'labels={n} backbone={b}') for n, b in
-      ((500, 'resnet18'), (1000, 'resnet18'), (2000, 'resnet18'), (5000, 'resnet50'), (10000, 'resnet50'))),
+    *table1('Ours A+JC'),
     *(('denoise', t, f'Ours, {b}', f'labels=0 backbone={b} unlabelled=coco:unlabeled2017@boxes.json epochs=400 drops=(300,350)')
       for t, bs in (('Table 3', ('resnet50', 'resnet152')), ('Table 5', ('resnet50', 'resnet101', 'resnet152', 'hrnet_w48'))) for b in bs),
     paths=((JointCutout(),),));

@@ -7,14 +7,14 @@ __all__ = ['Result', 'read_networks', 'load', 'evaluate', 'passing', 'detected_s
            'find', 'predict_photos', 'names', 'write_answer', 'pose_picture', 'opinions', 'pseudo_labels',
            'rows_of_runs', 'bars_picture', 'logs_picture', 'unlabelled']
 
-# %% ../nbs/14c_result.ipynb #433d1f79
+# %% ../nbs/14c_result.ipynb #fdd76f2b
 import json, tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch
 from . import draw, run
 from .check import InputError, need, write_atomic
-from .data import build_store, load as load_people, open_photo, read_coco, whole_photos
+from .data import build_store, load as load_people, open_photo, person_length, read_coco, whole_photos
 from .detected import detected_ap, results, upload
 from .heatmap import decode
 from .learner import ask, device_of, fetch
@@ -106,7 +106,7 @@ def detected_scores(x:Result, people, where:Path, flip:bool)->dict: # networks, 
     networks = {k: detected_ap(truth, r) for k, r in found.items()}
     return m | dict(networks=networks, headline=headline(networks))
 
-# %% ../nbs/14c_result.ipynb #885232af
+# %% ../nbs/14c_result.ipynb #02f2baab
 def joints_picture(m:dict, network:str): # metrics; -> matplotlib figure, or None with a detector's boxes
     "PCK by joint."
     import matplotlib.pyplot as plt
@@ -122,7 +122,6 @@ def joints_picture(m:dict, network:str): # metrics; -> matplotlib figure, or Non
 
 def extremes_picture(x:Result, people, where, n:int=6): # where: folder with the results file; -> matplotlib figure, or None
     "The people on whom the answer is nearest to and farthest from the truth."
-    from sshpe.metric import person_length
     if people.scores is not None: return None
     kp = np.array([r['keypoints'] for r in json.loads((Path(where)/f'results-{x.best}.json').read_text())]).reshape(len(people), -1, 3)
     seen = people.keypoints[...,2] > 0
