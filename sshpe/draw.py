@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAT', 'UNCERTAINTY', 'DIFFERENCE', 'LEFT', 'RIGHT', 'MIDDLE', 'DPI', 'array', 'rgb', 'picture', 'side_colours',
-           'skeleton', 'table', 'unit', 'colour', 'extent', 'one_map', 'grow', 'heat', 'heat_panel', 'strip',
+           'skeleton', 'table', 'unit', 'colour', 'extent', 'one_map', 'grow', 'heat', 'by_side', 'heat_panel', 'strip',
            'tile_grid', 'png']
 
 # %% ../nbs/03a_draw.ipynb #a0ba97bc
@@ -119,19 +119,30 @@ def grow(x, # (h,w,…)
     y, x_ = (((np.arange(n)+.5)*m/n).astype(int) for n, m in zip(size, x.shape[:2]))
     return x[y[:,None], x_]
 
-# %% ../nbs/03a_draw.ipynb #3bf0d3ac
+# %% ../nbs/03a_draw.ipynb #79ddeda5
 def heat(image, # whatever `rgb` takes, H x W
          heatmaps, # (J,h,w) or (h,w), of the same field of view
          joint=None, # which joint; None or 'max': the highest of all
          alpha:float=.8, # opacity of high values
          vmin:float=0, vmax:float=1, # values at the ends of the scale
          cmap:str=HEAT,
+         colours=None, # (h,w,3) uint8 instead of the colour map's
         )->np.ndarray: # (H,W,3) uint8
     "The picture with heatmaps glowing on it."
     img, h = rgb(image), one_map(heatmaps, joint)
     t = grow(unit(h, vmin, vmax), img.shape[:2])[...,None]
-    a = alpha*(2*t).clip(0, 1)
-    return ((1-a)*img + a*grow(colour(h, cmap, vmin, vmax), img.shape[:2]) + .5).astype(np.uint8)
+    a, c = alpha*(2*t).clip(0, 1), colour(h, cmap, vmin, vmax) if colours is None else colours
+    return ((1-a)*img + a*grow(c, img.shape[:2]) + .5).astype(np.uint8)
+
+# %% ../nbs/03a_draw.ipynb #c23c4cbc
+def by_side(heatmaps, # (J,h,w)
+            joints=COCO17, # the `Skeleton`
+           )->tuple: # (h,w) the highest of all joints, (h,w,3) uint8
+    "The maximum over the joints, and the colour of the side whose joint it is."
+    from matplotlib.colors import to_rgb
+    h = array(heatmaps)
+    sides = (255*np.array([to_rgb(c) for c in side_colours(joints)])).round().astype(np.uint8)
+    return h.max(0), sides[h.argmax(0)]
 
 # %% ../nbs/03a_draw.ipynb #434fd7ee
 def heat_panel(ax, # matplotlib axes

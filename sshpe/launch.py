@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Failed', 'surroundings', 'store', 'sentence', 'execute', 'tidy', 'following', 'together', 'stream']
 
-# %% ../nbs/14a_launch.ipynb #825b65cd
+# %% ../nbs/14a_launch.ipynb #1c97c74c
 import logging, os, subprocess, sys, threading, time
 from contextlib import contextmanager
 from pathlib import Path
 import sshpe
-from .check import InputError, need
+from .check import InputError, full, need
 from .run import line, read_log
 
 # %% ../nbs/14a_launch.ipynb #58b5f7e1
@@ -49,7 +49,7 @@ def sentence(e)->str: # of an exception that papermill or nbclient raised
     if name := getattr(e, 'ename', None): return f'{name}: {e.evalue}'.splitlines()[0]
     return 'its kernel died (out of memory, or killed)' if type(e).__name__ == 'DeadKernelError' else f'{type(e).__name__}: {e}'
 
-# %% ../nbs/14a_launch.ipynb #23f60174
+# %% ../nbs/14a_launch.ipynb #eaa25548
 def execute(notebook, # .ipynb with a parameters cell
             out, # where the executed notebook shall be
             parameters:dict, # by name
@@ -63,6 +63,7 @@ def execute(notebook, # .ipynb with a parameters cell
         with surroundings(): pm.execute_notebook(notebook, part, parameters, progress_bar=False, kernel_name='python3', start_timeout=600, extra_arguments=['--log-level=50'])
     except KeyboardInterrupt: store(part, out); raise
     except Exception as e:
+        if full(e, out): raise InputError(f'no space left on the disk for {out}: free some and run the same command again.') from None
         if getattr(e, 'ename', '') == 'InputError':
             tidy(part, out, made)
             raise InputError(e.evalue) from None

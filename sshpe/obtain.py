@@ -126,11 +126,14 @@ def listed(root, # of a data set in COCO's layout
     ims = ims.values()
     return photos, [i['file_name'] for i in ims], sizes_of(ims), bad
 
-# %% ../nbs/04c_obtain.ipynb #bf2be533
+# %% ../nbs/04c_obtain.ipynb #031a6e8e
 def survey(name:str, root, split:str)->tuple: # how many people or None, photos' folder, (N,) files, (N,2) sizes, sentences
     "Who and what a split lists."
     if 'image_info' in ''.join(p.path for p in FACTS[name].splits[split]): return None, *listed(root, split)
     people, bad = look(name, root, split)
+    if people is None and name in ('people', 'coco'): # nobody can be read, but the photos are listed
+        *photos, worse = listed(root, split)
+        return 0, *photos, list(dict.fromkeys([*bad, *worse]))
     if people is None: return 0, root, [], np.zeros((0, 2)), bad
     bad = [s for s in bad if not s.endswith(('has no photo', "points out of the photos' folder"))] # said of the photos
     return len(people), people.root, people.files, people.sizes, bad

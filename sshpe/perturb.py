@@ -10,7 +10,7 @@ import torch
 from dataclasses import dataclass
 from .model import untouched
 
-# %% ../nbs/08a_perturb.ipynb #11c4fb62
+# %% ../nbs/08a_perturb.ipynb #c779933f
 class Perturbation:
     "Makes a student's task harder; override one method or both."
     def picture(self,
@@ -25,17 +25,19 @@ class Perturbation:
 
     def touch(self, B:int, # pictures
               *key, # seed, step, student, path
+              first:int=0, # place of the first one in the step's batch, of which these may be a part
              ):
         "A function (stage, features) -> features for `PoseNet.forward`; call it once for each forward pass."
         return untouched
 
-# %% ../nbs/08a_perturb.ipynb #02a9887e
+# %% ../nbs/08a_perturb.ipynb #b256f573
 def perturb(path, # perturbations
             x:torch.Tensor, xy:torch.Tensor, there:torch.Tensor, number, # see `Perturbation.picture`
-            *key): # seed, step, student, path
+            *key, # seed, step, student, path
+            first:int=0): # see `Perturbation.touch`
     "The picture after all of a path's perturbations, and their common touch."
     for i, q in enumerate(path): x = q.picture(x, xy, there, number, *key, i)
-    touches = [q.touch(len(x), *key, i) for i, q in enumerate(path)]
+    touches = [q.touch(len(x), *key, i, first=first) for i, q in enumerate(path)]
     def touch(stage, f):
         for t in touches: f = t(stage, f)
         return f

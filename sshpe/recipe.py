@@ -6,13 +6,13 @@
 __all__ = ['PAPER', 'MINI', 'TINY', 'PRESETS', 'Row', 'Recipe', 'sane_recipe', 'Preset', 'sane_preset', 'known', 'built',
            'literal', 'fits', 'override', 'perturbations', 'override_perturbation', 'at_scale']
 
-# %% ../nbs/11_recipe.ipynb #fb190cf7
+# %% ../nbs/11_recipe.ipynb #3a49c227
 import ast, math
 from dataclasses import dataclass, fields, replace, is_dataclass
 from fastcore.basics import patch
 from .check import choose, need, InputError
 from .views import Affine, Normal, Uniform, Beta, WEAK, STRONG
-from .model import BACKBONES
+from .model import BACKBONES, NORMS
 from .denoise import POOLS
 from .uncertainty import SELECTIONS
 from .perturb import Perturbation
@@ -97,7 +97,7 @@ def reuses(self:Recipe):
     same = self.teacher == 'student' and self.teacher_bn == 'batch' and self.teaching == self.students and not self.past
     return same and self.sees == 'pooled' and self.paths == ((),) and not self.look
 
-# %% ../nbs/11_recipe.ipynb #207a2491
+# %% ../nbs/11_recipe.ipynb #f6d2247c
 @dataclass(frozen=True)
 class Preset:
     "A scale of experiment."
@@ -121,23 +121,32 @@ class Preset:
     burn_in:int = 0 # steps with labelled people only
     ramp:int = 0 # steps in which λ rises from 0
     every:int = 500 # steps between two lines of the log
+    save_every:float = 60. # seconds between two saved states
+    norm:str = 'batch' # whose statistics normalisations use, see `sshpe.model.NORMS`
+    accumulate:int = 1 # pieces that a process cuts its part of a batch into, one after another
+    workers:int = 0 # threads that fetch the next pieces meanwhile
+    precision:str = 'auto' # 'fp32', 'bf16', or bf16 where the device is fast at it
+    layout:str = 'channels_last' # of pictures and features, or 'contiguous'
+    compile:str = '' # mode of torch.compile: 'default', 'reduce-overhead' (CUDA graphs), …; '' = off
 
     def __post_init__(self): sane_preset(self)
     @property
     def map(self): return self.size[0]//self.stride, self.size[1]//self.stride # (h,w) of a heatmap
 
-# %% ../nbs/11_recipe.ipynb #d27e05d4
+# %% ../nbs/11_recipe.ipynb #38a76727
 def sane_preset(p): # a Preset; raises `InputError`
     "Refuse fields that make no sense."
     choose(p.backbone, BACKBONES, 'backbone'); choose(p.decode, ('argmax', 'quarter', 'dark'), 'decode')
-    for k in ('n_labelled', 'n_unlabelled', 'every', 'width'): need(getattr(p, k) >= 1, f'{k}={getattr(p, k)} must be 1 or more.')
+    choose(p.norm, NORMS, 'norm'); choose(p.precision, ('auto', 'fp32', 'bf16'), 'precision'); choose(p.layout, ('channels_last', 'contiguous'), 'layout')
+    choose(p.compile, ('', 'default', 'reduce-overhead', 'max-autotune'), 'mode of compile')
+    for k in ('n_labelled', 'n_unlabelled', 'every', 'width', 'accumulate'): need(getattr(p, k) >= 1, f'{k}={getattr(p, k)} must be 1 or more.')
     for k in ('sigma', 'lr'): need(getattr(p, k) > 0, f'{k}={getattr(p, k)} must be above 0.')
     fits = len(p.size) == 2 and all(type(n) is int and n > 0 and n%32 == 0 for n in p.size)
     need(fits, f'size={p.size}: height and width must be multiples of 32, the coarsest stride of the networks.')
     need(p.stride == 4, f'stride={p.stride}: the networks paint one heatmap pixel for 4x4 crop pixels, so it must be 4.')
-    need(min(p.steps, p.burn_in, p.ramp) >= 0, 'steps, burn_in and ramp must be 0 or more.')
+    need(min(p.steps, p.burn_in, p.ramp, p.workers, p.save_every) >= 0, 'steps, burn_in, ramp, workers and save_every must be 0 or more.')
 
-PAPER = Preset('paper')
+PAPER = Preset('paper', workers=2)
 MINI = Preset('mini', size=(96, 64), sigma=1.5, exact=True, decode='dark', backbone='narrow18', width=48, init='he', weights='',
               tiles=(3, 2), gates=((.1, .7), (.2, .8), (.3, .9)), n_labelled=16, n_unlabelled=16, lr=3e-3,
               steps=900, drops=(.7, .9), burn_in=250, ramp=150, every=50)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, torch
 from . import draw, run
 from .check import InputError, need, write_atomic
-from .data import build_store, load as load_people, open_photo, person_length, read_coco, whole_photos
+from .data import build_store, load as load_people, open_photo, person_length, read_coco, skeleton_of, whole_photos
 from .detected import detected_ap, results, upload
 from .heatmap import decode
 from .learner import ask, device_of, fetch
@@ -40,7 +40,7 @@ class Result:
     def teachers(self): # those who make pseudo-labels
         return [f for k, f in self.networks.items() if k.startswith('teacher')] or list(self.networks.values())
 
-# %% ../nbs/14c_result.ipynb #f58722b8
+# %% ../nbs/14c_result.ipynb #ded7e752
 def read_networks(path)->dict: # name -> state dict
     "The tensors of a .safetensors file, by network."
     from safetensors.torch import load_file
@@ -49,6 +49,7 @@ def read_networks(path)->dict: # name -> state dict
     except Exception as e: raise InputError(f'{path} is not a whole file of networks ({e}): train the run again.') from e
     out = {}
     for k, w in tensors.items(): out.setdefault(k.split('.')[0], {})[k.partition('.')[2]] = w
+    need(out, f'{path} holds no network: train the run again.')
     return out
 
 def load(where, # folder of a finished run
@@ -59,11 +60,11 @@ def load(where, # folder of a finished run
     need(run.state(where) == 'finished', f'{where} is not a finished run: train it first, or go on with it.')
     c, device = run.facts(where), device_of(device)
     r, p = settle(run.config({**c['config'], 'weights': ''}))
-    s = c['skeleton']
-    skeleton = Skeleton(s['name'], *(tuple(tuple(v) if isinstance(v, list) else v for v in s[k]) for k in ('joints', 'pairs', 'limbs', 'sigmas')))
+    try: skeleton = skeleton_of(c.get('skeleton'))
+    except InputError as e: raise InputError(f'{where}/config.json: {e}') from e
     nets = {}
     for name, tensors in read_networks(where/'model.safetensors').items():
-        nets[name] = build(p.backbone, len(skeleton), p.width).requires_grad_(False)
+        nets[name] = build(p.backbone, len(skeleton), p.width, norm=p.norm).requires_grad_(False)
         try: nets[name].load_state_dict(tensors)
         except RuntimeError as e: raise InputError(f'{where}/model.safetensors does not fit the network that config.json describes.') from e
         nets[name].to(device, memory_format=torch.channels_last).eval()

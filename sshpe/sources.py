@@ -8,13 +8,13 @@ __all__ = ['AIC14', 'MPII16', 'JOINTS', 'FLOOR', 'REST', 'SOURCE', 'only_one', '
            'person_category', 'box_rows', 'hits', 'read_boxes', 'detected', 'Source', 'source', 'sources', 'full',
            'full_line', 'people_of']
 
-# %% ../nbs/04b_sources.ipynb #0f98e472
+# %% ../nbs/04b_sources.ipynb #d58b748a
 import re, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 from .check import InputError, choose, need
-from .data import (DATA, People, checked, entries, in_coco, keypoint_category, load, numbers, parsed, photo_sizes,
+from .data import (DATA, People, checked, entries, in_coco, keypoint_category, leaves, load, numbers, parsed, photo_sizes,
                         read_json, read_skeleton, refuse, sizes_of, tidy)
 from .skeleton import COCO17, LSP14
 
@@ -86,7 +86,7 @@ def in_photo(boxes, # (N,4) left, top, right, bottom
     ends = np.clip(boxes, 0, np.where(sizes > 0, sizes, np.inf)[:,[0, 1, 0, 1]])
     return np.concatenate([ends[:,:2], ends[:,2:]-ends[:,:2]], 1)
 
-# %% ../nbs/04b_sources.ipynb #c5016677
+# %% ../nbs/04b_sources.ipynb #8c1c199c
 def as_people(name:str, # of the data set
               root, # the photos' folder
               files, # N paths below it
@@ -97,8 +97,9 @@ def as_people(name:str, # of the data set
     "Columns as people, numbered from 1; joints outside their photo become unlabelled."
     with np.errstate(over='ignore'): boxes, joints = np.asarray(boxes, np.float32), np.asarray(joints, np.float32)
     N, files = len(files), np.array(files, str)
+    sizes = photo_sizes(root, ['' if leaves(f) else f for f in files.tolist()]) # nothing outside the folder is opened
     return tidy(People(name, Path(root), COCO17, files, np.array(images, np.int64), np.arange(1, N+1), boxes, joints,
-                       np.ones(N, np.float32), sizes=photo_sizes(root, files)))
+                       np.ones(N, np.float32), sizes=sizes))
 
 # %% ../nbs/04b_sources.ipynb #835c07b1
 def read_aic(root, # folder that holds ai_challenger_keypoint_train_*, or one of these

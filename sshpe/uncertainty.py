@@ -5,21 +5,21 @@
 # %% auto #0
 __all__ = ['SELECTIONS', 'deviation', 'uncertainty', 'own', 'select', 'surer', 'closest', 'Selection']
 
-# %% ../nbs/08_uncertainty.ipynb #1be4ea68
+# %% ../nbs/08_uncertainty.ipynb #4a0d9a8b
 import torch
 from collections.abc import Callable
 from dataclasses import dataclass
 from .heatmap import peaks
 
-# %% ../nbs/08_uncertainty.ipynb #cd6b15d5
+# %% ../nbs/08_uncertainty.ipynb #908ffce4
 def deviation(H:torch.Tensor, # (…,V,J,h,w) heatmaps of V views in one frame
               seen:torch.Tensor, # (…,V,1,h,w) bool
              )->torch.Tensor: # (…,J,h,w) population standard deviation, 0 where fewer than two views have seen
     "U: disagreement of the views, per pixel (Eq. 6)."
     n = seen.sum(-4).clamp(min=1)
     H = H.float()*seen
-    mean = H.sum(-4)/n
-    return ((((H-mean.unsqueeze(-4))*seen)**2).sum(-4)/n).sqrt()
+    d = (H-(H.sum(-4)/n).unsqueeze(-4)).mul_(seen)
+    return ((d*d).sum(-4)/n).sqrt()
 
 def uncertainty(H:torch.Tensor, # (…,V,J,h,w)
                 seen:torch.Tensor, # (…,V,1,h,w) bool
@@ -27,7 +27,7 @@ def uncertainty(H:torch.Tensor, # (…,V,J,h,w)
     "u: the largest disagreement about each joint."
     return deviation(H, seen).amax((-2,-1))
 
-# %% ../nbs/08_uncertainty.ipynb #c95ef615
+# %% ../nbs/08_uncertainty.ipynb #28d84d18
 def own(u:torch.Tensor, # (S,B,J) uncertainties of S students (1 or 2)
         m:float=0, # the margin; inf = always the other
        )->torch.Tensor: # (S,B,J) bool
@@ -40,7 +40,7 @@ def select(P:torch.Tensor, # (S,B,J,…) what the students offer
     "Each student's own offer where it trusts itself, otherwise the other's (Eq. 7)."
     return torch.where(own.view(own.shape+(1,)*(P.dim()-3)), P, P.roll(1, 0))
 
-# %% ../nbs/08_uncertainty.ipynb #624f22d6
+# %% ../nbs/08_uncertainty.ipynb #a49f80b9
 def surer(P:torch.Tensor, # (S,B,J,h,w) pooled maps of S students' teachers
           u:torch.Tensor, # (S,B,J) their uncertainties
           m:float, # the margin
@@ -58,7 +58,7 @@ def closest(P:torch.Tensor, # (4,B,J,h,w) of teachers 1 and 2 now, and of both a
     pair = ((P[a]+P[b])/2).take_along_dim(best, 0)
     return torch.cat([P[1:2], P[:1], pair]), best.new_zeros((3, *u.shape[1:]), dtype=torch.bool)
 
-# %% ../nbs/08_uncertainty.ipynb #3ef51e8d
+# %% ../nbs/08_uncertainty.ipynb #5e85e1fe
 @dataclass(frozen=True)
 class Selection:
     "A way to choose who learns from whom."

@@ -4,27 +4,30 @@
 
 # %% auto #0
 __all__ = ['WEAK', 'STRONG', 'MEAN', 'STD', 'apply', 'compose', 'invert', 'mirrors', 'matrix', 'Uniform', 'Normal', 'Beta',
-           'Affine', 'keyed', 'draw', 'grid', 'warp', 'in_heatmap', 'crops', 'swap', 'move', 'move_points', 'shown',
-           'one_frame']
+           'Affine', 'keyed', 'draw', 'grid', 'warp', 'in_heatmap', 'row_statistics', 'crops', 'swap', 'move',
+           'move_points', 'shown', 'one_frame']
 
-# %% ../nbs/03_views.ipynb #630de83f
+# %% ../nbs/03_views.ipynb #cf0ab198
+import functools
 from dataclasses import dataclass
 from zlib import crc32
 import numpy as np, torch
 import torch.nn.functional as F
+from .heatmap import twins
 
-# %% ../nbs/03_views.ipynb #38a5524e
+# %% ../nbs/03_views.ipynb #9ba475f8
 def apply(M:torch.Tensor, # (…,2,3)
           xy:torch.Tensor, # (…,J,2) points
          )->torch.Tensor: # (…,J,2)
     "Points through a matrix."
-    return xy@M[...,:2].transpose(-1, -2)+M[...,None,:,2]
+    return (M[...,None,:,:2]*xy[...,None,:]).sum(-1)+M[...,None,:,2]
 
 def compose(A:torch.Tensor, # (…,2,3), applied last
             B:torch.Tensor, # (…,2,3), applied first
            )->torch.Tensor: # (…,2,3)
     "The matrix that does `B` and then `A`."
-    return torch.cat([A[...,:2]@B[...,:2], A[...,:2]@B[...,2:]+A[...,2:]], -1)
+    P = (A[...,:2,None]*B[...,None,:,:]).sum(-2)
+    return torch.cat([P[...,:2], P[...,2:]+A[...,2:]], -1)
 
 def invert(M:torch.Tensor, # (…,2,3)
           )->torch.Tensor: # (…,2,3)
@@ -129,17 +132,18 @@ def draw(kinds, # one Affine for each view
     "Views of each sample, from (key, sample, view) alone."
     return torch.stack([a.draw(keyed(*key, np.asarray(samples), v, n=4), size) for v, a in enumerate(kinds)], 1)
 
-# %% ../nbs/03_views.ipynb #ee2bf634
-def grid(M:torch.Tensor, # (B,2,3) input pixels to output pixels
+# %% ../nbs/03_views.ipynb #cce1ef3e
+def grid(M:torch.Tensor, # (B,2,3) or (B,V,2,3) input pixels to output pixels
          size_in:tuple, # (h,w) of what is looked up
          size_out:tuple, # (h,w) of the output
-        )->torch.Tensor: # (B,h,w,2) where each output pixel looks, in [-1,1]
+        )->torch.Tensor: # (B,V*h,w,2) where each output pixel looks, in [-1,1]; V views one below the other
     "The places that `warp` looks up."
-    (hi, wi), (ho, wo) = size_in, size_out
-    y, x = torch.meshgrid(*(torch.arange(n, device=M.device, dtype=M.dtype) for n in size_out), indexing='ij')
-    unit = M.new_tensor([[2/wi, 0, 1/wi-1], [0, 2/hi, 1/hi-1]])  # pixels to [-1,1]
-    m = compose(unit.expand_as(M), invert(M))
-    return (torch.stack([x, y, torch.ones_like(x)], -1).view(1, -1, 3)@m.transpose(1, 2)).view(-1, ho, wo, 2)
+    y, x = (torch.arange(n, device=M.device, dtype=M.dtype) for n in size_out)
+    m = invert(M if M.dim() == 4 else M[:,None])
+    m[...,2] += .5  # pixel 0's edge is where [-1,1] begins
+    u = torch.stack([m[:,:,k]*(2/n) for k, n in enumerate(size_in[::-1])], 1)  # (B,2,V,3)
+    across, down = u[...,:1]*x+u[...,2:]-1, u[...,1:2]*y  # (B,2,V,w), (B,2,V,h)
+    return (across[...,None,:]+down[...,None]).flatten(2, 3).movedim(1, -1)
 
 def warp(x:torch.Tensor, # (B,C,h,w)
          M:torch.Tensor, # (B,2,3) in x's pixels
@@ -158,8 +162,15 @@ def in_heatmap(M:torch.Tensor, # (…,2,3) in picture pixels
     b = (M[...,2]+A.sum(-1)*o-o)/stride
     return torch.cat([A, b[...,None]], -1)
 
-# %% ../nbs/03_views.ipynb #4c818d62
+# %% ../nbs/03_views.ipynb #fbacfc42
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's pixel statistics
+
+@functools.lru_cache
+def row_statistics(w:int, # pixels
+                   device,
+                  ): # (3w) mean, (3w) standard deviation
+    "ImageNet's, for a row of pixels with their channels side by side; kept on the device."
+    return tuple(torch.tensor(v, device=device).repeat(w) for v in (MEAN, STD))
 
 def crops(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8
           M:torch.Tensor, # (B,V,2,3) crop pixels to view pixels
@@ -167,20 +178,19 @@ def crops(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8
          )->torch.Tensor: # (V,B,3,H,W) float32, normalised; what no canvas shows is 0, the mean colour
     "All views of a batch of people."
     (B, V), (H, W), (Hc, Wc) = M.shape[:2], size, canvas.shape[-2:]
-    mean, std = (torch.tensor(t, device=canvas.device).view(1, 3, 1, 1) for t in (MEAN, STD))
-    x = canvas.float().contiguous().sub_(mean)
-    shift = M.new_tensor([[1., 0, -(Wc-W)//2], [0, 1, -(Hc-H)//2]])
-    g = grid(compose(M, shift).flatten(0, 1), (Hc, Wc), size).view(B, V*H, W, 2)
-    y = F.grid_sample(x, g, 'bilinear', 'zeros', align_corners=False)
-    return y.div_(std).view(B, 3, V, H, W).permute(2, 0, 1, 3, 4)
+    t = M[...,2]-M[...,0]*((Wc-W)//2)-M[...,1]*((Hc-H)//2)  # from canvas pixels
+    mean, std = row_statistics(Wc, canvas.device)
+    x = canvas.permute(0, 2, 3, 1).reshape(B, Hc, 3*Wc).float().sub_(mean).div_(std).view(B, Hc, Wc, 3).permute(0, 3, 1, 2)
+    y = F.grid_sample(x, grid(torch.cat([M[...,:2], t[...,None]], -1), (Hc, Wc), size), 'bilinear', 'zeros', align_corners=False)
+    return y.view(B, 3, V, H, W).permute(2, 0, 1, 3, 4)
 
-# %% ../nbs/03_views.ipynb #0127278d
+# %% ../nbs/03_views.ipynb #1d82227d
 def swap(x:torch.Tensor, # (B,J,…) anything per joint
          R:torch.Tensor, # (B,2,3)
          flip, # J indices, `Skeleton.flip`
         )->torch.Tensor: # (B,J,…)
     "Left and right exchanged where `R` mirrors."
-    return torch.where(mirrors(R).view(-1, *[1]*(x.dim()-1)), x[:,list(flip)], x)
+    return torch.where(mirrors(R).view(-1, *[1]*(x.dim()-1)), x.index_select(1, twins(tuple(flip), x.device)), x)
 
 def move(H:torch.Tensor, # (B,J,h,w)
          R:torch.Tensor, # (B,2,3) from the heatmaps' view to the new one, picture pixels
@@ -188,7 +198,7 @@ def move(H:torch.Tensor, # (B,J,h,w)
          flip, # J indices, `Skeleton.flip`
         )->torch.Tensor: # (B,J,h,w)
     "Heatmaps as another view would show them."
-    return swap(warp(H.float(), in_heatmap(R, stride), mode='bicubic'), R, flip)
+    return warp(swap(H.float(), R, flip), in_heatmap(R, stride), mode='bicubic')
 
 def move_points(xy:torch.Tensor, # (B,J,2) picture pixels
                 R:torch.Tensor, # (B,2,3)

@@ -1,5 +1,5 @@
 """Reading, checking, cutting: against pycocotools, drawn photos whose truth is known, and every kind of bad input."""
-import copy, json, os, time
+import copy, json, os, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
@@ -151,7 +151,7 @@ def test_skeleton_of_a_category():
 
 @pytest.mark.parametrize('names, pairs', [
     (COCO17.joints, COCO17.pairs), (['ankle_l', 'ankle_r', 'skull_top'], ((0, 1),)), (['Left Hand', 'Right Hand'], ((0, 1),)),
-    (['right_knee', 'left_knee'], ((1, 0),)), (['left_only', 'nose'], ()), (LSP14, ((3, 2), (4, 1), (5, 0), (9, 8), (10, 7), (11, 6)))])
+    (['left_a_l', 'right_a_l', 'right_a_r', 'left_a_r'], ((0, 1), (3, 2))), (['right_knee', 'left_knee'], ((1, 0),)), (['left_only', 'nose'], ()), (LSP14, ((3, 2), (4, 1), (5, 0), (9, 8), (10, 7), (11, 6)))])
 def test_mirror_pairs(names, pairs): assert sorted(mirror_pairs(names)) == sorted(pairs)
 
 
@@ -206,6 +206,9 @@ WRONG = {
     'unknown photo': (edit((A, 0, 'image_id'), 77), 'person 1 has the image 77, which is not in the file'),
     'unknown category': (edit((A, 0, 'category_id'), 77), 'person 1 has the category 77'),
     'crowd as text': (edit((A, 0, 'iscrowd'), 'no'), 'iscrowd'),
+    'count as list': (edit((A, 0, 'num_keypoints'), [1, 2]), r'num_keypoints \[1, 2\] but 17 joints'),
+    'numbers as text': (edit((A, 0, 'keypoints', 0), '12.5'), 'keypoints .51 entries. that are not the 3 x 17 numbers'),
+    'box of truths': (edit((A, 0, 'bbox'), [True]*4), 'a box that is not four numbers'),
     'no images': (edit((I,), KeyError), 'not a COCO keypoint file: .*no list "images"'),
     'images as object': (edit((I,), {}), 'no list "images"'),
     'no people': (edit((A,), []), 'not a COCO keypoint file'),
@@ -295,13 +298,79 @@ def test_no_json_ends_in_a_traceback(tmp_path_factory, pick):
     else: assert len(p) and np.isfinite(p.boxes).all() and (p.boxes[:, 2:] >= 1).all() and np.isfinite(p.keypoints[p.keypoints[..., 2] > 0]).all()
 
 
+# ---------------------------------------------------------------- what was read before
+
+@pytest.fixture
+def large(tiny, tmp_path, monkeypatch):
+    "Every json counts as large."
+    monkeypatch.setattr(data, 'LARGE', 0); monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'cache'))
+    return tiny
+
+
+def same(p, q):
+    for k in data.COLUMNS: np.testing.assert_array_equal(getattr(p, k), getattr(q, k))
+    assert (p.name, p.root, p.annotations, p.skeleton) == (q.name, q.root, q.annotations, q.skeleton)
+    return True
+
+
+def test_a_large_json_is_read_once(large, tmp_path, monkeypatch):
+    p = load('coco', large)
+    real = data.read_json
+    monkeypatch.setattr(data, 'read_json', lambda f: pytest.fail('read again'))
+    q = load('coco', large)
+    assert same(p, q) and q.skeleton is COCO17 and fingerprint(p) == fingerprint(q) and len(list((tmp_path/'cache').glob('index-*'))) == 1
+    f = large/'annotations/person_keypoints_train.json'
+    os.utime(f, (1, 1))                                                                 # another time is no other file
+    assert same(p, load('coco', large))
+    monkeypatch.setattr(data, 'read_json', real)
+    d = content(); d['annotations'][0]['bbox'][0] += 1; f.write_text(json.dumps(d))
+    assert load('coco', large).boxes[0, 0] == p.boxes[0, 0] + 1
+
+
+def test_what_was_kept_is_checked_all_the_same(large, monkeypatch):
+    load('coco', large)
+    (large/'train/2.jpg').unlink()
+    with pytest.raises(InputError, match='person 5 .* has no photo'): load('coco', large)
+    d = content(); joint(0, 0, 999, 5)(d); d['annotations'][5]['keypoints'] = []
+    (large/'annotations/person_keypoints_train.json').write_text(json.dumps(d))
+    said = []
+    for _ in range(2):
+        with pytest.raises(InputError) as e: load('coco', large)
+        said.append(e.value.problems)
+        monkeypatch.setattr(data, 'read_json', lambda f: pytest.fail('read again'))
+    assert said[0] == said[1] and len(said[0]) == 3
+
+
+def test_each_category_is_kept_apart(large):
+    d = content(); d['categories'].append(dict(id=2, name='hand', keypoints=['L_thumb', 'R_thumb'], skeleton=[[1, 2]], sigmas=[.1, .2]))
+    d['annotations'].append(person(9, 1, J=2, category_id=2))
+    f = large/'annotations/person_keypoints_train.json'; f.write_text(json.dumps(d))
+    for _ in range(2):
+        hand, body = (read_coco(f, large/'train', category=c) for c in ('hand', 'person'))
+        assert hand.ann_ids.tolist() == [9] and hand.skeleton.sigmas == (.1, .2) and hand.skeleton.flip == (1, 0) and len(body) == 4
+
+
+def test_nothing_can_be_kept(large, tmp_path, monkeypatch):
+    (tmp_path/'file').write_text(''); monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'file'))
+    assert len(load('coco', large)) == len(load('coco', large)) == 4
+
+
+def test_small_files_are_not_kept(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'cache'))
+    load('coco', tiny)
+    assert not (tmp_path/'cache').exists()
+
+
 # ---------------------------------------------------------------- photos
+
+def left_in(cache): return sorted(p.name for p in cache.rglob('*') if p.is_file() and p.name != '.lock')
+
 
 def test_photos_that_are_broken(tiny, cache):
     for i in (1, 3): (tiny/f'train/{i}.jpg').write_bytes((tiny/f'train/{i}.jpg').read_bytes()[:900])
     with pytest.raises(InputError, match='2 problems: .*1.jpg is not a whole picture .*3.jpg is not a whole picture') as e:
         build_store(load('coco', tiny), cache=cache)
-    assert 'Replace' in str(e.value) and list(cache.iterdir()) == []          # nothing half-built is left
+    assert 'Replace' in str(e.value) and left_in(cache) == []                  # nothing half-built is left
 
 
 def test_photo_of_another_size(tiny, cache):
@@ -387,9 +456,15 @@ def test_bad_lsp(tmp_path):
     (tmp_path/'images/im00002.jpg').unlink()
     with pytest.raises(InputError, match="joints.mat: 1 problem: person 2 in 'im00002.jpg' has no photo"):
         load('lspet', tmp_path)
+    j = lsp(4); j[0, 3, 2] = 7; j[2, :, 2] = np.nan
+    savemat(tmp_path/'joints.mat', dict(joints=j.transpose(1, 2, 0)))
+    with pytest.raises(InputError, match="3 problems: person 1 .* visibility .*left_hip.*; person 2 .* no photo; person 3 .*visibility") as e: load('lspet', tmp_path)
+    assert len(e.value.problems) == 3
+    write_lsp(tmp_path/'all', lsp(4).transpose(1, 2, 0)*np.nan)
+    with pytest.raises(InputError, match='8 problems: .*visibility'): load('lspet', tmp_path/'all')
     good = (tmp_path/'joints.mat').read_bytes()
     for j, says in [(dict(joints=lsp(4)), 'joints" is .4, 14, 3., not'), (dict(other=1), 'has no array "joints"'),
-                    (dict(joints=lsp(4).transpose(1, 2, 0)*np.nan), 'flags'), (dict(joints='text'), 'is not a whole MATLAB 5 file')]:
+                    (dict(joints='text'), 'is not a whole MATLAB 5 file')]:
         savemat(tmp_path/'joints.mat', j)
         with pytest.raises(InputError, match=says): load('lspet', tmp_path)
     for cut in (0, 100, 150, len(good)//2, len(good) - 3):
@@ -425,7 +500,7 @@ def test_no_mat_file_ends_in_a_traceback(tmp_path_factory, pick):
     f.write_bytes(b)
     try: xy, v, val = data.lsp_joints(f)
     except InputError as e: assert '\n' not in str(e)
-    else: assert xy.shape[1:] == (14, 2) and v.shape == xy.shape[:2] and np.isin(v, (0, 1, 2)).all()
+    else: assert xy.shape[1:] == (14, 2) and v.shape == xy.shape[:2] and np.isin(v, (-1, 0, 1, 2)).all()
 
 
 @photos
@@ -473,11 +548,26 @@ def test_frame_holds_the_padded_box_and_no_more(box, size, padding):
     np.testing.assert_allclose(max((corners[1] - corners[0])/[W, H]), 1/padding, rtol=1e-4)
 
 
-@given(st.integers(2, 400), st.floats(1, 2.5))
+@given(st.integers(1, 800), st.floats(1, 2.5))
 def test_canvas_is_symmetric(n, margin):
-    n *= 2
     c, = canvas_size((n,), margin)
-    assert (c - n) % 2 == 0 and abs(c - margin*n) <= 1 + 1e-9 and c >= n
+    assert (c - n) % 2 == 0 and c >= n and abs(c - margin*n) <= 1 + 1e-9
+    if n % 2 == 0: assert c == 2*round(margin*n/2)
+
+
+@pytest.mark.parametrize('size', [(65, 47), (64, 47), (65, 48)])
+def test_odd_crops_are_their_canvases_middle(tmp_path, size):
+    "The upright view of a canvas is the crop itself, to the pixel, also where height or width is odd."
+    from sshpe.views import crops
+    p = many(noise(tmp_path/'photos'))
+    store, plain = build_store(p, size, 1.5, cache=tmp_path/'c'), build_store(p, size, 1., cache=tmp_path/'c')
+    view = crops(store.batch(range(8)), torch.eye(2, 3).expand(8, 1, 2, 3), size)[0]
+    (y, x) = ((np.array(store.canvases.shape[1:3]) - size)//2).tolist()
+    mean, std = (np.array(v)[:, None, None] for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
+    bytes_ = view.numpy()*std + mean
+    np.testing.assert_allclose(bytes_, store.batch(range(8)).numpy()[:, :, y:y+size[0], x:x+size[1]], atol=.01)
+    inside = [slice(*np.clip([a+1, b-1], 0, n).astype(int)) for a, b, n in ((store.inside[0, 1], store.inside[0, 3], size[0]), (store.inside[0, 0], store.inside[0, 2], size[1]))]
+    np.testing.assert_allclose(bytes_[0][:, inside[0], inside[1]], plain.batch([0])[0].numpy()[:, inside[0], inside[1]], atol=1.01)
 
 
 def test_margin_below_one():
@@ -551,15 +641,142 @@ def test_store_is_cut_once(tiny, cache, monkeypatch):
     a = build_store(p, cache=cache)
     monkeypatch.setattr(data, 'open_photo', lambda *_: pytest.fail('decoded again'))
     b = build_store(p, cache=cache)
-    assert (a.canvases[:] == b.canvases[:]).all() and len(list(cache.iterdir())) == 1
-    assert isinstance(b.canvases.base, np.memmap) and not b.canvases.base.flags.writeable
+    assert (a.canvases[:] == b.canvases[:]).all() and len(list(cache.iterdir())) == 1 and left_in(cache) == ['00000']
 
 
-def test_workers_and_photo_order_change_nothing(tiny, tmp_path):
-    p = load('coco', tiny)
-    one, two = build_store(p, cache=tmp_path/'1', workers=0), build_store(p, cache=tmp_path/'2', workers=3)
-    turned = build_store(p[[3, 2, 1, 0]], cache=tmp_path/'3')
-    assert (one.canvases[:] == two.canvases[:]).all() and (one.canvases[::-1] == turned.canvases[:]).all()
+def noise(root, photos=7):
+    "Photos that compress badly."
+    rng = np.random.default_rng(0)
+    root.mkdir(exist_ok=True)
+    for i in range(photos): Image.fromarray(rng.integers(0, 255, (70, 90, 3), np.uint8)).save(root/f'{i}.jpg', quality=60)
+    return root
+
+
+def many(root, photos=7, each=3):
+    "People in these photos, listed in a mixed order."
+    rng = np.random.default_rng(1)
+    files = rng.permutation(np.repeat([f'{i}.jpg' for i in range(photos)], each))
+    return whole_photos('many', root, files, rng.uniform((-10, -10, 20, 20), (40, 40, 60, 60), (len(files), 4)))
+
+
+def files_of(cache): return {str(p.relative_to(cache)): p.read_bytes() for p in cache.rglob('*') if p.is_file()}
+
+
+@pytest.mark.parametrize('raw', [data.RAW, 0])
+def test_workers_and_photo_order_change_nothing(tmp_path, monkeypatch, raw):
+    p = many(noise(tmp_path/'photos'))
+    monkeypatch.setattr(data, 'PAGE', 5); monkeypatch.setattr(data, 'CROWD', 2)
+    stores = [build_store(p, (64, 48), cache=tmp_path/str(n), workers=n, raw=raw) for n in (0, 1, 2, 7)]
+    for n in (1, 2, 7): assert files_of(tmp_path/str(n)) == files_of(tmp_path/'0')
+    turned = build_store(p[::-1], (64, 48), cache=tmp_path/'turned', raw=raw)
+    assert all((s.canvases[:] == stores[0].canvases[:]).all() for s in stores) and (stores[0].canvases[::-1] == turned.canvases[:]).all()
+    # a page or a job more or less changes nothing either
+    monkeypatch.setattr(data, 'PAGE', 2048); monkeypatch.setattr(data, 'CROWD', 32)
+    assert (build_store(p, (64, 48), cache=tmp_path/'one', raw=raw).canvases[:] == stores[0].canvases[:]).all()
+
+
+def by_hand(p, size, margin):
+    "Each canvas from its own photo, decoded for it alone."
+    canvas, M = canvas_size(size, margin), frames(p.boxes, size, p.padding)
+    parts = data.covered(M, p.sizes, size, canvas)
+    return np.stack([data.cut(open_photo(p.root/f, s), m, part, size, canvas) for f, s, m, part in zip(p.files, p.sizes, M, parts)])
+
+
+def test_plain_and_encoded_canvases(tmp_path):
+    p = many(noise(tmp_path/'photos'))
+    truth = by_hand(p, (64, 48), 1.5)
+    plain, coded = (build_store(p, (64, 48), cache=tmp_path/'c', raw=raw) for raw in (truth.nbytes, truth.nbytes-1))
+    assert plain.canvases.base.show is None and coded.canvases.base.show
+    assert (plain.canvases[:] == truth).all() and (plain.photos == coded.photos).all() and data.photo_mark(plain) == data.photo_mark(coded)
+    c = coded.canvases[:]
+    (Hc, Wc), off = c.shape[1:3], (np.array(c.shape[1:3]) - (64, 48))[::-1]/2
+    X, Y = np.meshgrid(np.arange(Wc) - off[0], np.arange(Hc) - off[1])
+    for i, (x0, y0, x1, y1) in enumerate(coded.inside):
+        inside = (X > x0) & (X < x1) & (Y > y0) & (Y < y1)
+        assert (c[i][~inside] == FILL).all()                                            # no ringing at the photo's edge
+        assert np.abs(c[i][inside].astype(int) - truth[i][inside]).mean() < 12          # noise is the hardest picture
+    rows = [5, 0, 5, 20]
+    assert (coded.batch(rows).permute(0, 2, 3, 1).numpy() == c[rows]).all() and (coded[[4, 9]].batch([1]).permute(0, 2, 3, 1).numpy() == c[[9]]).all()
+    both = data.join([plain[:4], coded[10:]])
+    assert (both.canvases[:] == np.concatenate([truth[:4], c[10:]])).all() and (both.photos == np.concatenate([plain.photos[:4], plain.photos[10:]])).all()
+
+
+def test_what_is_too_large_is_encoded(tmp_path, monkeypatch):
+    p = many(noise(tmp_path/'photos'))
+    size = len(p)*144*96*3
+    assert data.RAW == 4*2**30
+    for raw, coded in ((size, False), (size-1, True)): assert (build_store(p, cache=tmp_path/'c', raw=raw).canvases.base.show is not None) == coded
+    assert len(list((tmp_path/'c').iterdir())) == 2                                     # one never stands in for the other
+
+
+def test_a_person_whom_the_photo_does_not_reach(tmp_path):
+    p = replace(many(noise(tmp_path/'photos'), 1, 2), boxes=np.float32([[500, 500, 20, 30], [10, 10, 30, 50]]))
+    for raw in (data.RAW, 0):
+        c = build_store(p, (64, 48), 1., cache=tmp_path/'c', raw=raw).canvases[:]
+        assert (c[0] == FILL).all() and (c[1] != FILL).any()
+
+
+@pytest.mark.parametrize('raw', [data.RAW, 0])
+def test_a_stopped_store_is_finished(tmp_path, monkeypatch, raw):
+    "Stopped at every photo in turn: the pages that were whole stay, and only the others are cut."
+    p = many(noise(tmp_path/'photos'))
+    monkeypatch.setattr(data, 'PAGE', 6)
+    whole = files_of(build_store(p, (64, 48), cache=tmp_path/'whole', raw=raw) and tmp_path/'whole')
+    real = data.open_photo
+    for stop in range(7):
+        seen = []
+        def dying(f, size=None):
+            seen.append(Path(f).name)
+            if f'{stop}.jpg' in seen: raise KeyboardInterrupt
+            return real(f, size)
+        monkeypatch.setattr(data, 'open_photo', dying)
+        with pytest.raises(KeyboardInterrupt): build_store(p, (64, 48), cache=tmp_path/f'{stop}', workers=1, raw=raw)
+        kept = {k: v for k, v in files_of(tmp_path/f'{stop}').items()}
+        assert kept.items() <= whole.items() and len(kept) - 1 >= (stop*3)//6 - 1
+        again = []
+        monkeypatch.setattr(data, 'open_photo', lambda f, size=None: again.append(f) or real(f, size))
+        build_store(p, (64, 48), cache=tmp_path/f'{stop}', raw=raw)
+        assert files_of(tmp_path/f'{stop}') == whole and len(again) <= 7 + 4 - 2*(len(kept) - 1)
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from sshpe import data
+data.PAGE, real = 4, data.open_photo
+def slow(*a): os.write(1, b'cut\\n'); time.sleep(.03); return real(*a)
+data.open_photo, tmp = slow, Path(sys.argv[1])
+p = data.whole_photos('many', tmp/'photos', [f'{i}.jpg' for i in range(7)]*3, [[i, i, 40, 50] for i in range(21)])
+data.build_store(p, (64, 48), cache=tmp/'cache', workers=2, raw=int(sys.argv[2]))
+print('ends', flush=True)
+"""
+
+
+def cutter(tmp, raw, root): return subprocess.Popen([sys.executable, '-c', KILLED, tmp, str(raw)], cwd=root, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize('raw', [data.RAW, 0])
+def test_a_killed_store_is_finished(tmp_path, root, monkeypatch, raw):
+    "kill -9 while the first, the sixth and the fourth next photo is cut, then a run to the end: the same files, and what the dead left is swept away."
+    noise(tmp_path/'photos')
+    for n in (1, 6, 4, None):
+        job = cutter(tmp_path, raw, root)
+        said = [job.stdout.readline() for _ in range(n)] if n else job.stdout.read().split()
+        if n: assert said == ['cut\n']*n
+        else: assert said[-1] == 'ends' and len(said) - 1 < 12
+        job.kill(); job.wait(); job.stdout.close()
+    monkeypatch.setattr(data, 'PAGE', 4)
+    p = whole_photos('many', tmp_path/'photos', [f'{i}.jpg' for i in range(7)]*3, [[i, i, 40, 50] for i in range(21)])
+    build_store(p, (64, 48), cache=tmp_path/'whole', raw=raw)
+    assert files_of(tmp_path/'cache') == files_of(tmp_path/'whole')
+
+
+def test_four_processes_cut_once(tmp_path, root):
+    "The ranks of a run want the same store at the same time."
+    noise(tmp_path/'photos')
+    jobs = [cutter(tmp_path, 0, root) for _ in range(4)]
+    said = [j.communicate()[0].split() for j in jobs]
+    assert all(s[-1] == 'ends' for s in said) and sum(s.count('cut') for s in said) == 11 # seven photos, of which four lie in two pages
 
 
 def test_one_decode_a_photo(tiny, cache, monkeypatch):
@@ -582,14 +799,55 @@ def test_anything_that_matters_makes_another_store(tiny, cache):
     assert (abs(build_store(p, cache=cache).canvases[0].astype(int) - (1, 2, 3)) < 3).all(-1).mean() > .3
 
 
-@pytest.mark.parametrize('harm', [lambda f: f.write_bytes(f.read_bytes()[:5000]), lambda f: f.write_bytes(b''),
-                                  lambda f: f.write_bytes(b'x'*9999), lambda f: np.save(f, np.zeros(3, np.uint8)),
-                                  lambda f: np.save(f, np.array([{}], object), allow_pickle=True)])
-def test_half_a_store_is_not_trusted(tiny, cache, harm):
+def test_another_photo_under_the_same_name_and_of_the_same_size(tmp_path, cache):
+    "Width, height, length in bytes and the list of people agree; the store and the mark notice, the fingerprint of the list does not."
+    a, b = (Image.new('RGB', (60, 80), c) for c in ((200, 30, 30), (30, 30, 200)))
+    a.save(tmp_path/'a.png'); a.save(f := tmp_path/'b.png'); length = f.stat().st_size
+    p = whole_photos('swap', tmp_path, ['a.png', 'b.png'])
+    before, old = build_store(p, cache=cache), f.stat().st_mtime_ns
+    b.save(f)
+    assert f.stat().st_size == length and f.stat().st_mtime_ns > old
+    after = build_store(whole_photos('swap', tmp_path, ['a.png', 'b.png']), cache=cache)
+    assert (after.canvases[0] == before.canvases[0]).all() and (after.canvases[1][48, 32] == (30, 30, 200)).all()
+    assert (after.photos == before.photos).tolist() == [True, False] and data.photo_mark(after) != data.photo_mark(before)
+    assert fingerprint(p) == fingerprint(whole_photos('swap', tmp_path, ['a.png', 'b.png']))
+
+
+def test_the_mark_of_the_photos_moves_with_them(tmp_path):
+    import shutil, zlib
+    one = build_store(many(noise(tmp_path/'1')), cache=tmp_path/'c')
+    shutil.copytree(tmp_path/'1', tmp_path/'2', copy_function=shutil.copyfile)                                         # other folder, other times
+    two = build_store(many(tmp_path/'2'), cache=tmp_path/'c')
+    assert data.photo_mark(one) == data.photo_mark(two) and len(list((tmp_path/'c').iterdir())) == 2
+    p = many(tmp_path/'1')
+    assert one.photos.tolist() == [zlib.crc32((p.root/f).read_bytes()) for f in p.files] and one.photos.dtype == np.uint32
+    assert data.photo_mark(one) == data.photo_mark(one[np.arange(len(one))]) != data.photo_mark(one[1:])
+
+
+def array_bytes(a):
+    import io
+    f = io.BytesIO(); np.save(f, a, allow_pickle=True)
+    return f.getvalue()
+
+
+@pytest.mark.parametrize('raw', [data.RAW, 0])
+@pytest.mark.parametrize('harm', [lambda b: b[:5000], lambda b: b'', lambda b: b'x'*9999, lambda b: b[:-1], lambda b: b + b'!',
+                                  lambda b: array_bytes(np.zeros(3, np.uint8)), lambda b: array_bytes(np.zeros((4, 2), np.int64)),
+                                  lambda b: array_bytes(np.array([{}], object)), lambda b: array_bytes(np.full((4, 2), -1)) + b])
+def test_half_a_store_is_not_trusted(tiny, cache, harm, raw):
     p = load('coco', tiny)
-    before = build_store(p, cache=cache).canvases[:]
-    harm(next(cache.iterdir()))
-    assert (build_store(p, cache=cache).canvases[:] == before).all()
+    before = build_store(p, cache=cache, raw=raw).canvases[:]
+    page, = cache.rglob('00000')
+    page.write_bytes(harm(page.read_bytes()))
+    assert (build_store(p, cache=cache, raw=raw).canvases[:] == before).all() and left_in(cache) == ['00000']
+
+
+@pytest.mark.parametrize('harm', [lambda b: b[:-1], lambda b: b[:300] + bytes(len(b) - 300)])
+def test_a_store_that_is_harmed_while_in_use(tiny, cache, harm):
+    store = build_store(load('coco', tiny), cache=cache, raw=0)
+    page, = cache.rglob('00000')
+    page.write_bytes(harm(page.read_bytes()))
+    with pytest.raises(InputError, match='00000 (was cut off|is damaged).*remove it, and it is written again'): store.canvases[:]
 
 
 def test_store_that_cannot_be_written(tiny, tmp_path):
@@ -600,10 +858,10 @@ def test_store_that_cannot_be_written(tiny, tmp_path):
 
 def test_full_disk(tiny, cache, monkeypatch):
     def full(*_): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(os, 'pwrite', full)
+    monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(InputError, match='no space left on the disk'):
         build_store(load('coco', tiny), cache=cache)
-    assert list(cache.iterdir()) == []
+    assert left_in(cache) == []
 
 
 def test_cache_folder(monkeypatch, root, tmp_path):
@@ -666,3 +924,30 @@ def test_150_000_people_are_small_and_quick():
     assert fingerprint(p) and len(checks(p)) == 10 and frames(p.boxes, (256, 192)).shape == (n, 2, 3)
     assert time.time() - start < 10
     assert sum(getattr(p, f).nbytes for f in ('files', 'keypoints', 'boxes', 'areas', 'sizes', 'ann_ids', 'image_ids')) < 60e6
+
+
+@pytest.mark.parametrize('what', ['a labelled photo', 'an unlabelled photo', 'a validation photo', 'an area', 'a crowd', 'a copy elsewhere'])
+def test_a_run_notices_what_has_changed(what, tmp_path, monkeypatch):
+    "Swapped photos of the same name and size, and what only the json says; but not another time of change."
+    import shutil
+    from sshpe import run, training
+    from sshpe.toy import stick_people
+    monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'cache'))
+    root = stick_people(tmp_path/'sticks', 12, 4, 48)
+    c = run.Config(root=str(root), labels=4, preset='tiny', out=str(tmp_path/'run'), override=dict(n_labelled=2, n_unlabelled=4))
+    x = training.start(c)
+    run.unlock(x.where)
+    lab = x.split.labelled[0]
+    f = root/'annotations/person_keypoints_val.json'
+    d = json.loads(f.read_text())
+    if what == 'an area': d['annotations'][0]['area'] *= 2
+    if what == 'a crowd': d['annotations'].append(d['annotations'][0] | dict(id=99, iscrowd=1))
+    if what in ('an area', 'a crowd'): f.write_text(json.dumps(d))
+    elif what == 'a copy elsewhere': shutil.copytree(root, tmp_path/'away', copy_function=shutil.copyfile); shutil.rmtree(root); shutil.move(tmp_path/'away', root)
+    else:
+        n = lab if 'a labelled' in what else next(i for i in range(1, 13) if i not in x.split.labelled)
+        photo = root/('val/000002.png' if 'validation' in what else f'train/{n:06}.png')
+        Image.fromarray(255 - np.asarray(Image.open(photo).convert('RGB'))).save(photo)
+    if what == 'a copy elsewhere': run.unlock(training.start(c).where); return
+    says = 'people-val has changed' if what in ('an area', 'a crowd') else f'the {what.split()[1]} photos have changed'
+    with pytest.raises(InputError, match=says): training.start(c)

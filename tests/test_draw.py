@@ -111,3 +111,11 @@ def test_png_of_a_picture_is_lossless():
 def test_sides():
     c = d.side_colours(COCO17)
     assert c[0] == d.MIDDLE and c[1::2] == [d.LEFT]*8 and c[2::2] == [d.RIGHT]*8
+
+def test_by_side():
+    h = np.zeros((17, 2, 2)); h[5,0,0], h[6,0,1], h[0,1,0], h[6,1,1], h[5,1,1] = .9, .5, .2, .4, .3
+    top, c = d.by_side(h)
+    left, right, middle = ([int(s[i:i+2], 16) for i in (1, 3, 5)] for s in (d.LEFT, d.RIGHT, d.MIDDLE))
+    assert (top == [[.9, .5], [.2, .4]]).all() and c.tolist() == [[left, right], [middle, right]]
+    a = d.heat(np.zeros((2, 2, 3), np.uint8), top, alpha=1, colours=c)
+    assert a[0,0].tolist() == left and abs(a[1,0] - .4*np.array(middle)).max() <= 1

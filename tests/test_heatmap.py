@@ -2,8 +2,9 @@
 import math
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
-from helpers import gaussian, peak, smooth
-from sshpe.heatmap import to_heatmap, to_picture, encode, peaks, blur, decode, mirror, quarter_shift, dark_shift
+from helpers import gaussian, peak
+from scipy.ndimage import gaussian_filter
+from sshpe.heatmap import dark_shift, decode, encode, mirror, peaks, quarter_shift, smoothed, to_heatmap, to_picture
 from sshpe.skeleton import COCO17, Skeleton
 
 seeds = st.integers(0, 2**32-1)
@@ -83,13 +84,31 @@ def test_quarter_is_at_most_a_quarter_off_and_dark_of_noise_at_most_one(x, y):
     assert (dark_shift(H, c)-c).abs().max() <= 1 and set((quarter_shift(H, c)-c).abs().unique().tolist()) <= {0, .25}
 
 @given(seeds, st.floats(.5, 2.5), st.tuples(st.integers(2, 15), st.integers(2, 15)))
-def test_blur(seed, sigma, size):
-    H = np.random.default_rng(seed).random((3, *size))
-    B = blur(torch.tensor(H), sigma).numpy()
-    assert np.allclose(B, np.stack([smooth(h, sigma) for h in H]), atol=1e-6)
-    assert np.allclose(B.max((-2,-1)), H.max((-2,-1)))
+def test_smoothed_is_the_whole_map_filtered_and_cut_out(seed, sigma, size):
+    r = np.random.default_rng(seed)
+    H, c = r.random((3, *size)), np.stack([r.integers(0, n, 3) for n in size[::-1]], -1)
+    truth = [np.pad(gaussian_filter(h, sigma, mode='constant', radius=math.ceil(2.5*sigma)), 1)[y:y+3,x:x+3] for h, (x, y) in zip(H, c)]
+    ours = smoothed(torch.tensor(H), torch.tensor(c).float(), sigma).numpy()
+    for o, t, (x, y) in zip(ours, truth, c):
+        inside = np.pad(np.ones(size, bool), 1)[y:y+3,x:x+3]  # a filter has something to say outside of the map, too: nobody asks
+        assert np.allclose(o[inside], t[inside], atol=1e-6)
 
-def test_blur_of_an_empty_map_is_empty(): assert not blur(torch.zeros(2, 5, 6), 1.).any()
+@pytest.mark.parametrize('size', [(64, 48), (24, 16), (7, 9), (1, 1), (31, 1)])
+def test_peaks_of_any_size_are_the_first_maxima(size):
+    H = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (5, 2, *size))).float()  # many ties
+    p, c = peaks(H)
+    assert torch.equal(p, H.amax((-2,-1))) and torch.equal((c[...,1]*size[1]+c[...,0]).long(), H.flatten(-2).argmax(-1))
+    for part in (H[:,0], H[0,0], H.transpose(0, 1)): assert torch.equal(peaks(part)[0], part.amax((-2,-1)))
+
+def test_no_number_of_a_heatmap_is_too_small_for_an_ordinary_float():
+    H = encode(torch.tensor([[10., 20.], [190., 250.], [-40., 9.]]), (64, 48), 4, 2)
+    assert not ((H > 0) & (H < torch.finfo(torch.float32).tiny)).any()
+
+def test_decoding_keeps_its_precision_where_networks_compute_in_bf16():
+    H = torch.tensor(maps(3))[None]
+    for how, sigma in (('quarter', 0), ('dark', 0), ('dark', 1.3)):
+        with torch.autocast('cpu', torch.bfloat16): a = decode(H, 4, how, sigma)
+        assert all(torch.equal(x, y) for x, y in zip(a, decode(H, 4, how, sigma)))
 
 @given(seeds)
 def test_mirror(seed):

@@ -1,5 +1,5 @@
 "The step against steps written from the papers' equations in numpy; resume, seeds, telemetry and prediction."
-import math, pickle
+import math, pickle, shutil
 from dataclasses import replace
 import numpy as np, pytest, torch, torch.nn as nn
 from hypothesis import given, settings, strategies as st
@@ -18,12 +18,12 @@ SIZE = (64, 32)
 
 def method(name, **changes):
     "A recipe at a scale of hundredths of seconds a step."
-    return recipe(name, 'tiny', **{'size': SIZE, 'width': 8, 'n_labelled': 4, 'n_unlabelled': 4, 'tiles': (2, 1), **changes})
+    return recipe(name, 'tiny', **{'size': SIZE, 'width': 8, 'n_labelled': 4, 'n_unlabelled': 4, 'tiles': (2, 1), 'precision': 'fp32', **changes})
 
 def people(seed=0, n=8): return People(n, SIZE, 1.6, seed, len(S5))
 
 def learner(name, seed=0, lab=None, unl=None, **changes):
-    return Learner(*method(name, **changes), lab or people(1), unl or people(2, 10), S5, seed, 'cpu', 'fp32')
+    return Learner(*method(name, **changes), lab or people(1), unl or people(2, 10), S5, seed, 'cpu')
 
 def networks(r, p, seed=5):
     "Students that say something, and their teachers."
@@ -337,8 +337,8 @@ def test_a_run_that_broke_off_goes_on_from_its_last_saved_state(tmp_path):
     class Power(Exception): pass
     def fail(row):
         if row['step'] == 4: raise Power
-    l = learner('supervised', every=2, steps=6)
-    with pytest.raises(Power): l.fit(tmp_path/'s.pt', fail, save_every=0)
+    l = learner('supervised', every=2, steps=6, save_every=0)
+    with pytest.raises(Power): l.fit(tmp_path/'s.pt', fail)
     rest = learner('supervised', every=2, steps=6)
     rest.load(tmp_path/'s.pt'); assert rest.t == 3
     whole = learner('supervised', every=2, steps=6).fit()
@@ -373,7 +373,7 @@ def equal(a, b): return all(torch.equal(v, b[k]) for k, v in a.items())
 
 def test_the_past_is_the_epoch_before():
     l = learner('sspcm', unl=people(2, 10), burn_in=1)  # 4 of 10 people a step: an epoch is 3 steps
-    assert len(l.students) == 3 and len(l.past) == 2 and l.lookers == [*l.students[:2], *l.past]
+    assert len(l.students) == 3 and len(l.past) == 2 and l.lookers() == [*l.students[:2], *l.past]
     at = {}
     for t in range(7):
         at[t] = [state(f) for f in l.students[:2]]  # before step t
@@ -387,7 +387,7 @@ def test_a_frozen_teacher_is_the_first_stages_student():
     l.fit(until=4)
     taught = state(l.students[0]); assert not equal(taught, first[0])
     taken = []
-    def people_of(lam, get=l.people): taken.append((lam, state(l.students[0]))); return get(lam)
+    def people_of(i, get=l.people): taken.append((weight(l.t, l.T, l.r, l.p), state(l.students[0]))); return get(i)
     l.people = people_of
     l.fit(until=6)
     assert taken[0][0] == 1 and equal(taken[0][1], first[0])  # the student starts anew
@@ -553,3 +553,72 @@ def test_ask_shows_the_upright_frame_first():
     assert torch.equal(M[:,0], torch.eye(2, 3).expand(3, 2, 3)) and X.shape[:2] == (r.pooled, 3) and fs[0].training
     with torch.no_grad(): truth = [f.eval()(by_hand(store, range(3), np.eye(3))) for f in fs]
     assert torch.allclose(o.H[:,:,0], torch.stack(truth), rtol=1e-3, atol=1e-3*o.H.abs().max().item())
+
+# precision, layout, threads, folding
+
+@pytest.mark.parametrize('name', ['pose-cons', 'denoise-select', 'pose-mum-plus'])
+def test_bf16_learns_in_the_direction_of_fp32(name):
+    "The same step in both precisions: losses and gradients agree as far as eight bits of mantissa go."
+    got = {}
+    for precision in ('fp32', 'bf16'):
+        l = learner(name, precision=precision, burn_in=0, ramp=0)
+        nn.init.normal_(l.students[0].head.weight, std=.05, generator=torch.Generator().manual_seed(1))
+        with autocast(l.device, precision): loss, what = step(l.students, l.lookers(), *l.piece(0, 0), l.r, l.p, S5.flip, 1., 0, 0)
+        loss.backward()
+        got[precision] = float(loss.detach()), gradients(l.students)
+        assert all(w.dtype == torch.float32 for f in l.students for w in f.parameters())
+        assert what['opinion'].P.dtype == what['opinion'].u.dtype == torch.float32
+    (a, g), (b, h) = got.values()
+    assert abs(a-b) < .03*a and torch.cosine_similarity(g, h, dim=0) > .98
+
+def test_layouts_and_threads_change_nothing():
+    base = learner('pose-mum-plus', steps=8).fit()
+    for change in dict(layout='contiguous'), dict(workers=2):
+        l = learner('pose-mum-plus', steps=8, **change).fit()
+        tell = lambda x: [v for r in rows(x) for v in r.values() if v is not None]
+        assert tell(l) == (tell(base) if 'workers' in change else pytest.approx(tell(base), rel=.02, abs=.02))
+        if 'workers' in change: assert same(l, base)
+
+def test_pieces_ahead_are_those_that_are_asked_for():
+    asked = []
+    from sshpe.learner import Ahead
+    def get(t, i): asked.append((t, i)); return t, i
+    a = Ahead(get, 2)
+    assert [a((t, 0), [(t+1, 0), (t+2, 0)]) for t in (3, 4, 9)] == [(3, 0), (4, 0), (9, 0)]  # a jump, too
+    assert sorted(set(asked)) == sorted({(t, 0) for t in (3, 4, 5, 6, 9, 10, 11)}) and asked.count((4, 0)) == 1
+
+def test_a_folded_teacher_follows_its_network():
+    l = learner('pose-mum-plus', burn_in=0)
+    x = torch.randn(3, 3, *SIZE)
+    for _ in range(3):
+        l.one_step()
+        (g,), (f,) = l.lookers(), l.teachers
+        with torch.no_grad(): assert torch.allclose(g(x), f.eval()(x), atol=1e-5) and not torch.equal(l.students[0].eval()(x), f(x))
+        l.students[0].train()
+
+@pytest.mark.parametrize('bad, word', [(math.nan, 'not a number'), (math.inf, 'not a number'), (1e9, 'a hundred times')])
+def test_a_loss_that_explodes_ends_the_run_and_spares_the_saved_state(tmp_path, bad, word):
+    l = learner('supervised', steps=40, every=2, save_every=0)
+    l.fit(tmp_path/'s.pt', until=3)
+    before = (tmp_path/'s.pt').read_bytes()
+    nn.init.constant_(l.students[0].head.bias, bad)
+    with pytest.raises(InputError, match=f'{word}.* at step [45].*lower lr'): l.fit()
+    with pytest.raises(InputError, match=word): l.sums = dict(labelled=torch.tensor(bad)); l.save(tmp_path/'s.pt')
+    assert (tmp_path/'s.pt').read_bytes() == before
+
+@pytest.mark.parametrize('norm', ['frozen', 'group'])
+def test_without_batch_statistics_a_picture_stands_for_itself(norm):
+    f = build('narrow18', 5, 8, norm=norm, init='he').train()
+    nn.init.normal_(f.head.weight, std=.2)
+    x = torch.randn(4, 3, *SIZE)
+    with torch.no_grad(): assert torch.allclose(f(x)[1:2], f(x[1:2]), atol=1e-5)
+    if norm == 'frozen': assert all(float(v.abs().sum()) == 0 for k, v in f.state_dict().items() if k.endswith('running_mean'))
+
+@pytest.mark.skipif(not shutil.which('g++'), reason='torch.compile needs a C++ compiler')
+def test_a_compiled_network_says_the_same():
+    f = build('narrow18', 5, 8, init='he').eval()
+    nn.init.normal_(f.head.weight, std=.2)
+    g = build('narrow18', 5, 8, init='he').eval()
+    g.load_state_dict(f.state_dict()); g.compile(mode='default')
+    x = torch.randn(2, 3, *SIZE)
+    with torch.no_grad(): assert torch.allclose(f(x), g(x), atol=1e-4)

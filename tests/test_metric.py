@@ -62,6 +62,34 @@ def test_ap_is_pycocotools_on_files(tmp_path, noise):
         assert list(ours) == ['AP', 'AP50', 'AP75', 'APM', 'APL', 'AR']
         assert all((v is None and s == -1) or v == pytest.approx(100*s, abs=1e-9) for v, s in zip(ours.values(), stats))
 
+def jungle(seed, images, people, answers):
+    "A json and results with everything that makes counting hard: many answers, equal scores, crowds, nobody labelled, two categories, photos of one kind only."
+    r = np.random.default_rng(seed)
+    def person(n):
+        w, h = r.uniform(4, 200, 2)
+        k = np.concatenate([r.uniform((0, 0), (w, h), (J, 2))+r.uniform(0, 60, 2), r.integers(0, 3, (J, 1))*(r.random() < .85)], 1)
+        return dict(id=n+1, image_id=int(r.integers(images)), category_id=int(r.choice([1, 1, 1, 4])), iscrowd=int(r.random() < .1), area=float(w*h*r.uniform(.3, 1)),
+                    bbox=[0., 0., w, h], keypoints=k.ravel().tolist(), num_keypoints=int((k[:,2] > 0).sum()))
+    anns = [person(n) for n in range(people)]
+    def answer():
+        a = anns[r.integers(people)]
+        k = np.array(a['keypoints']).reshape(J, 3)+r.normal(size=(J, 3))*r.choice([0, .02, .1])*a['area']**.5
+        image, cat = (a['image_id'], a['category_id']) if r.random() < .9 else (int(r.integers(images)), 1)
+        box = dict(bbox=[0., 0., *r.uniform(5, 150, 2).tolist()]) if seed%3 == 0 else {}
+        return dict(image_id=image, category_id=cat, keypoints=k.ravel().tolist(), score=float(r.integers(4)/4), **box)
+    return dict(images=[dict(id=i) for i in range(images)], annotations=anns, categories=[dict(id=c, name=str(c)) for c in (1, 4)]), [answer() for _ in range(answers)]
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32-1), st.integers(1, 9), st.integers(1, 40), st.integers(1, 90))
+def test_counting_is_pycocotools_in_the_jungle(tmp_path_factory, seed, images, people, answers):
+    f = tmp_path_factory.mktemp('j')
+    truth, found = jungle(seed, images, people, answers)
+    for name, x in (('truth', truth), ('found', found)): (f/name).write_text(json.dumps(x))
+    some = range(0, images, 1+seed%2)  # perhaps not all photos
+    stats, _ = by_pycocotools(f/'truth', f/'found', list(some))
+    ours = m.coco_ap(truth, found, some, COCO17.sigmas)
+    assert all(v is None and s == -1 or v == pytest.approx(100*s, abs=1e-9) for v, s in zip(ours.values(), stats))
+
 def test_other_photos_of_the_json_do_not_count(tmp_path):
     p = on_disk(few(), tmp_path, [stranger])
     r = m.coco_results(p, p.keypoints, np.ones((len(p), J)))

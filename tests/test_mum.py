@@ -316,3 +316,26 @@ def test_each_stage_mixes_with_its_own_probability():
     share = np.mean(hits, 0)
     assert np.abs(share-(.25, .5, .8)).max() < .08
     assert np.abs(np.corrcoef(np.array(hits).T)[np.triu_indices(3, 1)]).max() < .2
+
+# the exchange in memory
+
+@pytest.mark.parametrize('kind', [torch.float32, torch.float64, torch.bfloat16, torch.uint8])
+@given(cases, st.booleans(), st.integers(0, 3))
+def test_the_exchange_is_the_same_in_every_layout_type_and_place_of_memory(kind, case, last, skipped):
+    x, m = drawn(case)
+    x = (x*20).abs().to(kind)
+    if last: x = x.contiguous(memory_format=torch.channels_last)
+    room = torch.empty(x.numel()+skipped, dtype=kind)  # numbers that don't begin at a multiple of 16 bytes
+    x = torch.as_strided(room, x.shape, x.stride(), skipped).copy_(x)
+    y = mix(x, m)
+    assert torch.equal(y, gathered(x, m)) and torch.equal(unmix(y, m), x)
+    assert y.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+@pytest.mark.parametrize('last', [False, True])
+def test_the_gradient_goes_the_way_back(last):
+    x, m = drawn((2, 3, (2, 3), 2, (2, 1), 4))
+    x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format).requires_grad_()
+    g = torch.randn(x.shape, dtype=x.dtype)
+    mix(x, m).backward(g)
+    assert torch.equal(x.grad, torch.autograd.grad((gathered(x, m)*g).sum(), x)[0])
+    assert torch.autograd.gradcheck(lambda x: mix(x, m), x) and torch.autograd.gradgradcheck(lambda x: mix(x, m)**2, x)

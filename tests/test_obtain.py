@@ -8,6 +8,7 @@ from PIL import Image
 from sshpe import obtain
 from sshpe.check import InputError
 from sshpe.cli import main
+from sshpe.data import DATA
 from sshpe.obtain import ARCHIVES, FACTS, Archive, Stopped, download, fetch, kinds, lines, members, unpack, verify
 
 from test_sources import BOXES, aic_entry, box, listing, mpii_entry, write_aic, write_mpii
@@ -108,6 +109,69 @@ def test_all_faults_are_counted_together(damaged):
     assert sum(found.values()) == sum(expect.values())
     deep = {k: p['count'] for k, p in verify('people', damaged, decode=True)['splits']['train']['problems'].items()}
     assert sum(deep.values()) == sum(found.values()) + 1 and any('not a whole picture' in k for k in deep)
+
+
+def spoil(photos):
+    "One photo gone, one that is no picture, one that ends early."
+    photos[0].unlink(); photos[1].write_bytes(b'GIF89a, really')
+    Image.open(photos[2]).save(f := photos[2].parent.parent/'whole.jpg')
+    photos[2].write_bytes(f.read_bytes()[:-30]); f.unlink()
+
+
+def many_of(name, root):
+    "Twelve people of each data set, three of them with a problem of their own, and three photos that are broken."
+    if name in ('people', 'coco'):
+        from sshpe.toy import stick_people
+        stick_people(root, 12, 2)
+        f = root/'annotations/person_keypoints_train.json'
+        d = json.loads(f.read_text())
+        d['annotations'][9]['keypoints'][0] = 900; d['annotations'][10]['bbox'][2] = 0; d['annotations'][11]['keypoints'] = [1, 2, 3]
+        f.write_text(json.dumps(d))
+        return sorted((root/'train').iterdir())
+    if name == 'lspet':
+        from test_data import lsp, write_lsp
+        j = lsp(14)
+        j[9, 3, 2] = 7; j[10, 4, :2] = np.nan; j[12, 5, 2] = -1
+        write_lsp(root, j.transpose(1, 2, 0))
+        return sorted((root/'images').iterdir())
+    if name == 'aic':
+        entries = [aic_entry(f'{i:02}', 1, i) for i in range(12)]
+        entries[9]['keypoint_annotations']['human1'][5] = 9; entries[10]['human_annotations']['human1'] = [1, 2]; entries[11]['keypoint_annotations'] = []
+        write_aic(root, entries)
+        return sorted(root.glob('*/*images*/*'))
+    if name == 'mpii':
+        people = [mpii_entry(f'{i+1:06}.jpg', i) for i in range(12)]
+        people[9]['joints_vis'][12] = 4; people[10]['joints'] = []; people[11]['center'] = [5000, 5000]
+        write_mpii(root, people)
+        for i in range(12): Image.new('RGB', (90, 80)).save(root/f'images/{i+1:06}.jpg')
+        return sorted((root/'images').iterdir())
+    root.mkdir(exist_ok=True)
+    for i in range(12): Image.new('RGB', (40, 50), (i, 9, 9)).save(root/f'{i}.jpg')
+    return sorted(root.iterdir())
+
+
+@pytest.mark.parametrize('name', DATA)
+def test_everything_is_told_at_once(name, tmp_path):
+    "People with problems, a missing photo, one that is none and one that ends early: one run tells them all, with counts."
+    spoil(many_of(name, tmp_path/'d'))
+    r = verify(name, tmp_path/'d', ['train'], decode=True)['splits']['train']
+    found = {k: p['count'] for k, p in r['problems'].items()}
+    count = lambda *words: sum(n for k, n in found.items() if any(w in k for w in words))
+    assert not r['usable'] and count('ends early', 'not a whole picture', 'not a picture') >= 2, found
+    assert name == 'folder' or count('is missing') == 1, found
+    own = dict(people=3, coco=3, lspet=3, aic=3, mpii=3, folder=0)[name]
+    assert sum(found.values()) - count('the photo', 'photo without', 'picture', 'no area') == own, found
+    assert any(f'{sum(found.values())} problems' in l for l in lines(dict(data=name, splits=dict(train=r))))
+
+
+def test_photos_are_looked_at_where_nobody_can_be_read(tmp_path):
+    photos = many_of('coco', tmp_path/'d')
+    spoil(photos)
+    f = tmp_path/'d/annotations/person_keypoints_train.json'
+    d = json.loads(f.read_text()); d['categories'][0]['keypoints'] = []; d['images'].append(dict(id='x')); f.write_text(json.dumps(d))
+    r = verify('coco', tmp_path/'d', ['train'], decode=True)['splits']['train']
+    found = {k: p['count'] for k, p in r['problems'].items()}
+    assert not r['usable'] and r['photos'] == 12 and sum(found.values()) == 5, found
 
 
 def test_lists_without_people(tmp_path):

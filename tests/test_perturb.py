@@ -15,7 +15,7 @@ class Line(Perturbation):
     def picture(self, x, xy, there, number, *key):
         self.calls.append(('picture', self.a, tuple(xy.shape), tuple(there.shape), list(number), key))
         return self.a*x+self.b
-    def touch(self, B, *key):
+    def touch(self, B, *key, first=0):
         self.calls.append(('touch', self.a, B, key))
         return lambda stage, f: self.a*f+self.b if stage == self.stage else f
 

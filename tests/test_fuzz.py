@@ -1,0 +1,58 @@
+"""A few damaged files of every kind, drawn by hypothesis; `python -m tests.fuzz` tries thousands."""
+import random
+import pytest
+from hypothesis import given, settings, strategies as st
+import fuzz
+from sshpe.check import InputError
+
+SLOW = dict(config=8, resume=6, networks=6, state=3, summary=6, weights=10, coco=25, log=15, grid=10)
+
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as m:
+        tmp = tmp_path_factory.mktemp('fuzz')
+        m.setenv('SSHPE_CACHE', str(tmp/'store'))
+        yield fuzz.Lab(tmp)
+
+
+@pytest.mark.parametrize('name', fuzz.Lab.NAMES)
+def test_every_damaged_file_ends_well_or_in_a_sentence(name, lab):
+    t = lab.target(name)
+    for b in t.seeds: assert fuzz.try_out(t, b) == 'fine', t.said
+    @settings(max_examples=SLOW.get(name, 40))
+    @given(st.randoms(use_true_random=False))
+    def one(r):
+        end = fuzz.try_out(t, t.case(r))
+        assert end in ('fine', 'refused'), end
+    one()
+
+
+def target(read, name='line'): return fuzz.Target(name, [b'{"a": [1, 2, {"b": "c"}], "d": null}'], fuzz.twist_json, read)
+
+
+def test_the_harness_sees_what_it_must():
+    def late(b):
+        while True: pass
+    def two_lines(b): raise InputError('one\ntwo')
+    def refuses(b): raise InputError('no')
+    def breaks(b): return {}['x']
+    def lies(b): assert b == b'whole'
+    for read, end in ((late, 'more than 0.2 s'), (two_lines, 'more than one line'), (breaks, "KeyError: 'x'"), (lies, 'AssertionError')):
+        assert end in fuzz.try_out(target(read), b'x', .2)
+    assert fuzz.try_out(target(refuses), b'x') == 'refused' and fuzz.try_out(target(lambda b: None), b'x') == 'fine'
+
+
+@pytest.mark.parametrize('damage', [fuzz.shake, fuzz.twist_json, fuzz.twist_text, fuzz.twist_mat, fuzz.twist_zip, fuzz.twist_safetensors])
+def test_the_same_seed_does_the_same_damage(damage):
+    b = b'{"a": [1, 2, {"b": "c"}], "d": null}\nx,y\n1,2'
+    def made(seed): return [damage(random.Random(f'{seed} {i}'), b, [b]) for i in range(60)]
+    assert made(1) == made(1) != made(2) and len(set(made(1))) > 30 and all(isinstance(x, bytes) for x in made(1))
+
+
+def test_what_reaches_new_lines_is_kept():
+    from sshpe.run import config
+    def read(b): config(dict(labels=len(b) - 36))
+    t, cover = target(read), fuzz.Coverage()
+    ends = [end for _, _, end in fuzz.cases(t, 30, 0, 5, None, print, cover)]
+    assert {'fine', 'refused'} >= set(ends) and t.kept and 5 < len(cover.lines) < 60

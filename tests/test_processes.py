@@ -1,0 +1,99 @@
+"Two processes against one: places, gradients, statistics, logs; and a process that dies."
+import json, os, subprocess, sys, time
+from pathlib import Path
+import psutil, pytest, torch
+from hypothesis import given, strategies as st
+from sshpe import processes, run
+from sshpe.check import InputError
+from sshpe.learner import Learner
+from sshpe.training import loss_of
+from sshpe.work import work
+from test_learner import S5, method, people
+
+ROOT = Path(__file__).resolve().parents[1]
+ENV = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT/'tests')]), 'OMP_NUM_THREADS': '1'}
+def torchrun(n, *job): return [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={n}', *map(str, job)]
+
+def learner(name, **changes):
+    "A learner whose second step is already semi-supervised."
+    scale = dict(n_labelled=4, n_unlabelled=8, burn_in=1, ramp=0, steps=4) | (dict({'mix.group': 2}) if 'mum' in name else {})
+    return Learner(*method(name, **scale, **changes), people(1), people(2, 10), S5, 3, 'cpu')
+
+def alone(name, **changes):
+    l, rows = learner(name, **changes), []
+    for _ in range(3): l.one_step(); rows.append(l.row(1))
+    return rows, l.bins
+
+def close(rows, others, tolerance):
+    "Losses of two logs; the first step knows no rounding of earlier ones."
+    for i, (a, b) in enumerate(zip(rows, others)):
+        for k in ('labelled', 'unlabelled'):
+            if k in a: assert abs(a[k]-b[k]) <= 1e-7+(2e-6 if i == 0 else tolerance)*a[k], (i, k, a[k], b[k])
+
+
+@given(st.integers(1, 64), st.integers(1, 8))
+def test_pieces_cut_a_batch_into_equal_ranges(k, each):
+    parts = processes.pieces(k*each, each)
+    assert [i for p in parts for i in p] == list(range(k*each)) and {len(p) for p in parts} == {k}
+    if k > 1 and each > 1:
+        with pytest.raises(InputError, match='n_labelled='): processes.pieces(k*each+1, each, 'n_labelled')
+
+def test_one_process_talks_to_nobody():
+    x = torch.ones(3)
+    processes.total_([x]); processes.average_([x])
+    assert processes.mean(x) is x and x.tolist() == [1, 1, 1] and (processes.rank(), processes.size()) == (0, 1)
+    with processes.first_alone(): pass
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+    "What two processes say."
+    out = tmp_path_factory.mktemp('two')
+    r = subprocess.run(torchrun(2, ROOT/'tests/several.py', out), env=ENV, capture_output=True, text=True, timeout=400)
+    assert r.returncode == 0, r.stderr[-3000:]
+    return [json.loads((out/f'{i}.json').read_text()) for i in (0, 1)]
+
+def test_shared_statistics_are_those_of_the_whole_batch(two):
+    for t in two: assert max(t['norm']) < 2e-5, t['norm']
+
+@pytest.mark.parametrize('name, norm', [('pose-mum-plus', 'sync'), ('denoise-select', 'frozen'), ('pose-cons-ema-0.6', 'group')])
+def test_two_processes_learn_what_one_does(two, name, norm):
+    a, b = (t[f'{name} {norm}'] for t in two)
+    assert a['bits'] == b['bits'] and a['bins'] == b['bins']  # students, teachers, statistics: the same on both
+    rows, bins = alone(name, norm=norm)
+    close(rows, a['rows'], 2e-2)
+    assert sum(a['bins']) == pytest.approx(sum(bins[0])) if not isinstance(a['bins'][0], list) else sum(a['bins'][0]) == pytest.approx(sum(bins[0]))
+
+def test_statistics_of_ones_own_are_what_two_pieces_give(two):
+    "Without shared statistics, two processes do what one does with two pieces (running statistics apart, which one process updates twice)."
+    a, b = (t['pose-mum-plus batch'] for t in two)
+    assert a['bits'] == b['bits']
+    rows, _ = alone('pose-mum-plus', norm='batch', accumulate=2)
+    close(rows[:2], a['rows'][:2], 2e-2)
+    assert abs(alone('pose-mum-plus', norm='batch')[0][0]['labelled']-rows[0]['labelled']) > 1e-6  # and that is not one piece
+
+@pytest.mark.parametrize('name', ['pose-mum-plus', 'denoise-select'])
+def test_pieces_add_up_to_the_batch(name):
+    "Gradient accumulation, where no normalisation looks at the batch."
+    rows, bins = alone(name, norm='group')
+    more, mins = alone(name, norm='group', accumulate=2)
+    close(rows, more, 2e-2)
+    assert sum(bins[0]) == sum(mins[0])
+
+def test_a_lost_process_ends_the_others_and_the_run_goes_on_with_another_number(tmp_path):
+    given = ['--recipe', 'dual-pose', '--preset', 'tiny', '--labels', '16', '--device', 'cpu', '--out', str(tmp_path/'run')]
+    given += [a for k in ('norm=sync', 'steps=40', 'every=2', 'save_every=0') for a in ('-p', k)]
+    p = subprocess.Popen(torchrun(2, '-m', 'sshpe.work', *given), env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    log, end = tmp_path/'run/log.csv', time.time()+240
+    while len(run.read_log(log)) < 2 and time.time() < end: time.sleep(.3)
+    workers = [q for q in psutil.Process(p.pid).children(recursive=True) if '--out' in q.cmdline()]
+    assert len(workers) == 2
+    workers[-1].kill()
+    _, err = p.communicate(timeout=120)
+    assert p.returncode and 'exitcode  : -9' in err and not any(q.is_running() and q.status() != 'zombie' for q in workers)
+    assert loss_of(err, 2) == 'process 1 of 2 has died (signal 9)'
+    log_then, done = run.read_log(log), torch.load(tmp_path/'run/state.pt', weights_only=True)['t']
+    assert 2 <= done < 40
+    c = run.again(tmp_path/'run')
+    assert c.override == {'norm': 'sync', 'every': 2, 'save_every': 0} and c.steps == 40
+    work(c)  # one process now
+    assert run.state(tmp_path/'run') == 'finished' and [r['labelled'] for r in run.read_log(log)][:len(log_then)] == [r['labelled'] for r in log_then]
