@@ -9,7 +9,7 @@ __all__ = ['TIMED', 'SCALES', 'ASKING', 'MIXED', 'FIRST', 'GROUPS', 'Row', 'turn
            'by_pycocotools', 'evaluation_rows', 'seconds', 'fixed_cost', 'startup_rows', 'demo_rows', 'gpu_step_rows',
            'gpu_rows', 'bench', 'shown']
 
-# %% ../nbs/22_bench.ipynb #aa484090
+# %% ../nbs/22_bench.ipynb #014417e6
 import contextlib, io, itertools, json, os, statistics, subprocess, sys, tempfile, time
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ from .skeleton import COCO17
 from .teacher import looking
 from .views import apply, crops, draw
 
-# %% ../nbs/22_bench.ipynb #96d8fc28
+# %% ../nbs/22_bench.ipynb #6e422095
 @dataclass(frozen=True)
 class Row:
     "One comparison."
@@ -51,7 +51,7 @@ class Row:
     def plain(self): # a dict for json
         return {k: round(v, 5) if isinstance(v, float) else v for k, v in {**asdict(self), 'ratio': self.ratio, 'ok': self.ok}.items()}
 
-# %% ../nbs/22_bench.ipynb #a195c405
+# %% ../nbs/22_bench.ipynb #9d36ab20
 def turns(jobs:dict, # name -> function
           repeats:int=5, # how often each is timed, after one call that isn't
          )->dict: # name -> median milliseconds
@@ -70,10 +70,11 @@ def machine(device='cpu')->dict:
     flags = Path('/proc/cpuinfo').read_text().split() if Path('/proc/cpuinfo').exists() else []
     can = [f for f in ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16') if f in flags]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return dict(cores=os.cpu_count(), threads=torch.get_num_threads(), cpu=can, precision=precision_of(torch.device(device)), gpu=gpu,
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return dict(cores=cores, threads=torch.get_num_threads(), cpu=can, precision=precision_of(torch.device(device)), gpu=gpu,
                 torch=torch.__version__, load=round(os.getloadavg()[0], 1) if hasattr(os, 'getloadavg') else None)
 
-# %% ../nbs/22_bench.ipynb #d383122f
+# %% ../nbs/22_bench.ipynb #4e991dc2
 class Crowd:
     "Random canvases with random joints: people for the clock."
     def __init__(self, n:int, size:tuple, margin:float):
@@ -94,7 +95,7 @@ def learner(name:str, # of a recipe
     crowd = Crowd(2*max(p.n_labelled, p.n_unlabelled), p.size, r.margin_of_canvas)
     return Learner(r, p, crowd, crowd, COCO17, device=device)
 
-# %% ../nbs/22_bench.ipynb #78e588ca
+# %% ../nbs/22_bench.ipynb #3876b83f
 def passes(L:Learner, # only looked at
            rival:bool=False, # the rivals' floor?
           ): # -> function without arguments
@@ -119,7 +120,7 @@ def passes(L:Learner, # only looked at
         for w in weights: w.grad = None
     return go
 
-# %% ../nbs/22_bench.ipynb #093961b4
+# %% ../nbs/22_bench.ipynb #a75ab581
 TIMED = {'supervised': {}, 'dual-pose': {}, 'denoise-select, K=2': dict(K=2), 'denoise-select, K=4': dict(K=4), 'pose-mum-plus': {}}
 SCALES = {'mini': ('mini', {}, .60, .48), '256x192': ('paper', dict(n_labelled=4, n_unlabelled=4), .67, .61)} # preset, batch, targets against rivals
 
@@ -139,7 +140,7 @@ def step_rows(quick:bool=False, device:str='cpu'):
             yield Row(f'rivals/{scale}/{name}', f"{of}: a step against the rivals' passes in 32 bits, channels first", t['ours'], t['rivals'],
                       (denoise if 'denoise' in name else plain) if bf16 else None, note=size if bf16 else f'{size}; no target: no fast bf16 here')
 
-# %% ../nbs/22_bench.ipynb #1b27cd01
+# %% ../nbs/22_bench.ipynb #899f6468
 def judging(L:Learner, # a learner
             B:int, # people
             V:int, # pooled views
@@ -158,13 +159,17 @@ def judging(L:Learner, # a learner
     return go
 
 def operations(job)->list: # a function -> names of PyTorch's operations, in order
-    "The profiler's trace of a job."
-    from torch.profiler import ProfilerActivity, profile
-    job()
-    with profile(activities=[ProfilerActivity.CPU]) as trace: job()
-    return [e.name for e in trace.events() if e.name.startswith('aten::')]
+    "The trace of a job: everything that reaches a device."
+    from torch.utils._python_dispatch import TorchDispatchMode
+    class Trace(TorchDispatchMode):
+        def __init__(self): super().__init__(); self.names = []
+        def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+            self.names.append(f.overloadpacket.__name__)
+            return f(*args, **(kwargs or {}))
+    with Trace() as trace: job()
+    return trace.names
 
-ASKING = {'aten::item', 'aten::_local_scalar_dense', 'aten::nonzero', 'aten::is_nonzero', 'aten::equal', 'aten::masked_select', 'aten::unique2'}
+ASKING = {'_local_scalar_dense', 'nonzero', 'is_nonzero', 'equal', 'masked_select', '_unique2'}
 
 def target_rows(quick:bool=False):
     "Targets: their share of a step, and what their trace shows."
@@ -182,7 +187,7 @@ def target_rows(quick:bool=False):
     yield Row('targets/waits', 'operations that ask the device for a number', float(sum(k in ASKING for k in few)), target=0, unit='operations')
     yield Row('targets/loops', 'operations for 8 people with 34 joints against 2 with 17', float(len(many)), float(len(few)), 1., unit='operations')
 
-# %% ../nbs/22_bench.ipynb #962b2432
+# %% ../nbs/22_bench.ipynb #f7494b4c
 def photo(n:int)->bytes: # number -> a JPEG of 640x480 pixels and about 160 kB
     "A photo without a subject."
     r = np.random.default_rng(n)
@@ -217,7 +222,7 @@ def view_rows(quick:bool=False):
               note=f"of ours, PyTorch's look-up at random places takes {t['sampling']:.1f} ms; the first view {t['one']:.1f} ms, each further one {(t['ours']-t['one'])/K:.1f} ms")
     yield from slope_rows(quick)
 
-# %% ../nbs/22_bench.ipynb #25ed7aa8
+# %% ../nbs/22_bench.ipynb #6d060134
 def slope(x, y)->tuple: # slope, intercept, largest residual
     "A straight line through points."
     a, b = np.polyfit(x, y, 1)
@@ -245,7 +250,7 @@ def slope_rows(quick:bool=False):
     yield Row('views/one-more', 'one more view of a step at mini against its crop and one look of each student', a, one, 1.10,
               note=f'a step takes {b:.1f} + {a:.1f} K ms, at most {off:.1f} ms off that line')
 
-# %% ../nbs/22_bench.ipynb #fd57cbc7
+# %% ../nbs/22_bench.ipynb #5642b544
 MIXED = [(shape, group, tiles) for group, tiles in ((4, 4), (4, 2), (2, 4)) for shape in ((32, 3, 256, 192), (32, 64, 64, 48))]
 
 def mixing(shape, group:int, tiles:int, last:bool, quick:bool=False)->dict: # last: channels_last? -> name -> ms
@@ -272,7 +277,7 @@ def mix_rows(quick:bool=False):
                 yield Row(f'mix/{"last" if last else "first"}/{way.split()[-1]}/{other[:6].split()[0]}', f'mix and unmix {way}, {where}, against {against}', t['ours'+back], n*t[other], target,
                           note=f'the worst of {len(table)} cases: {"x".join(map(str, worst[0]))}, groups of {worst[1]}, {worst[2]}x{worst[2]} tiles')
 
-# %% ../nbs/22_bench.ipynb #70bde36e
+# %% ../nbs/22_bench.ipynb #c50b6424
 def heatmap_rows(quick:bool=False):
     "Targets and decoding of 256 people with 64x48 heatmaps, 32 people at a time, against loops over joints."
     N, r = 32 if quick else 256, np.random.default_rng(0)
@@ -281,18 +286,18 @@ def heatmap_rows(quick:bool=False):
     M = torch.from_numpy(crop_matrices(N, (64, 48))).float()
     batches, numbers, matrices = list(zip(H.split(32), M.split(32))), H.numpy(), M.numpy()
     points = [p.numpy()-1.5 for p in xy]
-    jobs = {'encode': (lambda: torch.cat([encode(b, (64, 48), 4, 2, exact=False) for b in xy.split(32)]), lambda: np.stack([rivals.paint(p, (64, 48)) for p in points]))}
+    jobs = {'encode': (lambda: [encode(b, (64, 48), 4, 2, exact=False) for b in xy.split(32)], lambda: [rivals.paint(p, (64, 48)) for p in points])}
     for how in ('quarter', 'dark'):
-        jobs[how] = (lambda how=how: torch.cat([apply(m, decode(b, 1, how, 2)[0]) for b, m in batches]), lambda how=how: rivals.read(numbers, matrices, how)[0])
+        jobs[how] = (lambda how=how: [apply(m, decode(b, 1, how, 2)[0]) for b, m in batches], lambda how=how: rivals.read(numbers, matrices, how)[0])
     for name, (ours, theirs) in jobs.items():
-        a, b = ours().numpy(), theirs()
+        a, b = torch.cat(ours()).numpy(), np.stack(theirs())
         off = float(np.abs(a-b).max()) if name != 'encode' else float(np.abs(a-b)[b > 0].max())
         need(off < .02, f'{name}: ours and the loops differ by {off:.3f}.')
         t = turns(dict(ours=ours, theirs=theirs), 3 if quick else 5)
         what, target = {'encode': ('target Gaussians', 7), 'quarter': ('decoding with quarter shift, to the photo', 4), 'dark': ('decoding with DARK, to the photo', 10)}[name]
         yield Row(f'heatmap/{name}', f'{what}, {N} people, against loops over joints', t['ours'], t['theirs'], target, 'higher', note=f'largest difference {off:.1g}')
 
-# %% ../nbs/22_bench.ipynb #f552ced1
+# %% ../nbs/22_bench.ipynb #3cb6c434
 def photo_people(folder, # where to write the photos
                  photos:int, # how many
                 )->People: # two in each photo
@@ -324,7 +329,7 @@ def store_rows(quick:bool=False):
             t = turns(dict(ours=lambda: s.batch(rows), theirs=lambda: again(rows)), 3 if quick else 7)
             yield Row(f'store/{kind}', f'a random batch of {len(rows)} canvases from a store of {kind} ones against decode and warp', t['ours'], t['theirs'], target, 'higher')
 
-# %% ../nbs/22_bench.ipynb #7356e98e
+# %% ../nbs/22_bench.ipynb #af382a14
 def found_people(folder, # where to write the json
                  N:int, # people
                 )->People:
@@ -368,7 +373,7 @@ def evaluation_rows(quick:bool=False):
         t = turns(dict(ours=ours, theirs=lambda: by_pycocotools(people.annotations, file)), 1 if quick else 3)
     yield Row('evaluation', f'{N:,} people from heatmaps to AP, results file included, against pycocotools from the file to AP', t['ours'], t['theirs'], 1., note='the same AP')
 
-# %% ../nbs/22_bench.ipynb #1e985427
+# %% ../nbs/22_bench.ipynb #3388d1cd
 def seconds(*code:str)->float: # Python's arguments
     "How long a fresh Python takes."
     start = time.perf_counter()
@@ -400,7 +405,7 @@ def fixed_cost()->dict: # seconds of each part
 def startup_rows(quick:bool=False):
     "Imports, help, and what a run costs before it learns."
     code = {'torch': 'import torch', 'sshpe': 'import torch, sshpe', 'all': 'import torch, sshpe.training'}
-    t = turns({**{k: lambda c=c: seconds('-c', c) for k, c in code.items()}, 'help': lambda: seconds('-m', 'sshpe.cli', '--help')}, 1 if quick else 5)
+    t = turns({**{k: lambda c=c: seconds('-c', c) for k, c in code.items()}, 'help': lambda: seconds('-c', 'from sshpe.cli import main; main(["--help"])')}, 1 if quick else 5)
     yield Row('startup/sshpe', 'import sshpe after import torch', (t['sshpe']-t['torch'])/1e3, target=.3, unit='s', note=f"import torch takes {t['torch']/1e3:.1f} s")
     yield Row('startup/all', 'import all that a run needs after import torch', (t['all']-t['torch'])/1e3, target=.3, unit='s')
     yield Row('startup/help', 'sshpe --help', t['help']/1e3, target=1., unit='s')
@@ -409,7 +414,7 @@ def startup_rows(quick:bool=False):
     except Exception as e: yield Row('startup/run', 'a run before its second step', note=f'not run: {type(e).__name__}'); return
     yield Row('startup/run', 'a run before its second step', sum(parts.values()), unit='s', note=', '.join(f'{k} {v:.1f}' for k, v in parts.items()))
 
-# %% ../nbs/22_bench.ipynb #bb0fef00
+# %% ../nbs/22_bench.ipynb #8f12bbb3
 def demo_rows(quick:bool=False):
     "Where the time of the demo's runs went."
     from sshpe.run import home
@@ -420,7 +425,7 @@ def demo_rows(quick:bool=False):
         parts = ', '.join(f'{k} {v:.0f}' for k, v in m.get('phases', {}).items())
         yield Row(f'demo/{f.parent.name}', f'training of {f.parent.name}', float(m['seconds']), unit='s', note=f'{m["steps"]} steps; seconds: {parts}')
 
-# %% ../nbs/22_bench.ipynb #7044530a
+# %% ../nbs/22_bench.ipynb #b427d5ae
 def gpu_step_rows(name:str, changes:dict, quick:bool):
     "A recipe's step on the GPU: against its passes, without fetching, compiled, and its memory."
     big = dict(n_labelled=32, n_unlabelled=32, workers=2)
@@ -433,9 +438,10 @@ def gpu_step_rows(name:str, changes:dict, quick:bool):
               note=f'{torch.cuda.max_memory_allocated()/2**30:.1f} GiB at most, with the copies for the floor')
     yield Row(f'gpu/stall/{name}', f'{name}: the share of a step that waits for its people', max(0., t['ours']/t['there']-1), target=.02, unit='share')
     if quick: return
-    C = learner(name.split(',')[0], 'paper', 'cuda', compile='reduce-overhead', **changes, **big)
-    t = turns(dict(ours=C.one_step, theirs=L.one_step), 15)
-    yield Row(f'gpu/compiled/{name}', f'{name}: a step with torch.compile and CUDA graphs against one without', t['ours'], t['theirs'])
+    C, what = learner(name.split(',')[0], 'paper', 'cuda', compile='reduce-overhead', **changes, **big), f'{name}: a step with torch.compile and CUDA graphs against one without'
+    try: t = turns(dict(ours=C.one_step, theirs=L.one_step), 15)
+    except Exception as e: yield Row(f'gpu/compiled/{name}', what, note=f'not run: {type(e).__name__}: {str(e).splitlines()[0][:100]}'); return
+    yield Row(f'gpu/compiled/{name}', what, t['ours'], t['theirs'])
 
 def gpu_rows(quick:bool=False):
     "What can be said about a GPU."
@@ -453,7 +459,7 @@ def gpu_rows(quick:bool=False):
     t = turns(dict(ours=job, step=L.one_step), 15)
     yield Row('gpu/targets', 'denoise-select, K=2, on the GPU: targets against the step', t['ours'], t['step'], .05)
 
-# %% ../nbs/22_bench.ipynb #11a4ebdf
+# %% ../nbs/22_bench.ipynb #909a9db9
 GROUPS = dict(heatmap=heatmap_rows, mix=mix_rows, views=view_rows, targets=target_rows, evaluation=evaluation_rows, store=store_rows,
               startup=startup_rows, step=step_rows, gpu=gpu_rows, demo=demo_rows)
 

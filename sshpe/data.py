@@ -10,7 +10,7 @@ __all__ = ['FORMATS', 'WAYS', 'SIDES', 'FORM', 'COLUMNS', 'LARGE', 'INDEX', 'MAT
            'kept', 'indexed', 'read_coco', 'whole_photos', 'read_folder', 'in_coco', 'mat_elements', 'read_mat',
            'lsp_joints', 'tidy', 'read_lsp', 'shipped', 'coco_layout', 'load', 'fingerprint', 'frames', 'to_crop',
            'canvas_size', 'origins', 'covered', 'fitted', 'cut', 'Rows', 'person_length', 'Store', 'Chain', 'join',
-           'store_name', 'Cutting', 'cut_page', 'cut_pages', 'build_store', 'photo_mark']
+           'store_name', 'Cutting', 'known', 'painter', 'cut_page', 'cut_pages', 'build_store', 'photo_mark']
 
 # %% ../nbs/04_data.ipynb #54167f46
 import contextlib, hashlib, itertools, json, os, re, struct, warnings, zlib
@@ -182,7 +182,7 @@ def numbers(xs, # a json value
     except (TypeError, ValueError, OverflowError): return None
     return a.astype(float) if a.shape == shape and a.dtype.kind in 'iuf' else None
 
-# %% ../nbs/04_data.ipynb #5e4e99d9
+# %% ../nbs/04_data.ipynb #cbb6dce0
 def read_skeleton(category:dict, # name, keypoints, skeleton (limbs, counted from 1) and perhaps sigmas
                  )->Skeleton:
     "The skeleton that a category describes: COCO's own for COCO's names; sigmas are COCO's mean unless given."
@@ -202,13 +202,16 @@ def skeleton_of(d)->Skeleton: # whatever json holds where a Skeleton should be
     "A skeleton that was written as json."
     d = d if isinstance(d, dict) else {}
     name, *lists = (d.get(k) for k in ('name', 'joints', 'pairs', 'limbs', 'sigmas'))
-    need(isinstance(name, str) and all(isinstance(l, list) for l in lists), 'there is no skeleton: name, joints, pairs, limbs, sigmas')
+    whole = isinstance(name, str) and all(isinstance(l, list) for l in lists)
+    need(whole, 'there is no skeleton: name, joints, pairs, limbs, sigmas')
     joints, pairs, limbs, sigmas = lists
     J, s = len(joints), numbers(sigmas, len(joints)) if sigmas else np.ones(1)
-    need(J and all(isinstance(j, str) for j in joints) and len(set(joints)) == J, 'the skeleton must list different names as joints')
+    different = J and all(isinstance(j, str) for j in joints) and len(set(joints)) == J
+    need(different, 'the skeleton must list different names as joints')
     two = lambda p: isinstance(p, list) and len(p) == 2 and all(type(j) is int and 0 <= j < J for j in p)
     fine = all(map(two, pairs+limbs)) and len({j for p in pairs for j in p}) == 2*len(pairs)
-    need(fine and s is not None and ((s > 0) & (s < np.inf)).all(), f'the skeleton must pair and connect joints from 0 to {J-1}, and have {J} sigmas above 0')
+    fine = fine and s is not None and ((s > 0) & (s < np.inf)).all()
+    need(fine, f'the skeleton must pair and connect joints from 0 to {J-1}, and have {J} sigmas above 0')
     return Skeleton(name, tuple(joints), tuple(map(tuple, pairs)), tuple(map(tuple, limbs)), tuple(sigmas))
 
 # %% ../nbs/04_data.ipynb #8c90542c
@@ -336,8 +339,9 @@ def digest(path)->str: # 64 hexadecimal digits
         while b := f.read(2**20): h.update(b)
     return h.hexdigest()
 
-# %% ../nbs/04_data.ipynb #27e46ad3
-COLUMNS = dict(files=(), image_ids=(), ann_ids=(), boxes=(4,), keypoints=(-1, 3), areas=(), sizes=(2,)) # of an index, and their shapes
+# %% ../nbs/04_data.ipynb #23d95076
+# of an index, and their shapes for one person; -1: as many as there are joints
+COLUMNS = dict(files=(), image_ids=(), ann_ids=(), boxes=(4,), keypoints=(-1, 3), areas=(), sizes=(2,))
 def keep(path, # an .npz file
          people:People, sentences:list, # of `coco_index`
         ):
@@ -520,13 +524,13 @@ def coco_layout(root, # of the data set
     raise InputError(f'{root} has no annotations/person_keypoints_{split}.json (nor ..._{split}2017.json): '
                      'is that the data set\'s folder, in COCO\'s layout?')
 
-# %% ../nbs/04_data.ipynb #6a4e88c2
+# %% ../nbs/04_data.ipynb #17fdc926
 DATA = ('people', 'coco', 'lspet', 'aic', 'mpii', 'folder')
 def load(data:str='people', # people (shipped, or yours in that layout), coco, lspet, aic, mpii or folder
          root=None, # the data set's folder; None: the shipped people
          split:str='train', # train, val, wild, unlabeled2017, test-dev2017, ...
          bad:str|None=None, # 'refuse' or 'drop' people with problems; None: as the data set's reader does
-         boxes:str='', # json of a detector's boxes, FILE or FILE:0.5 to leave out those it is less sure of; empty: the labelled people
+         boxes:str='', # a detector's json, FILE or FILE:0.5 to leave out boxes it is less sure of; empty: the labelled people
         )->People:
     "A data set by name."
     choose(data, DATA, 'data set')
@@ -703,7 +707,7 @@ def store_name(people:People, # whom to cut
     name = re.sub(r'[^A-Za-z0-9_-]+', '-', people.name)[:40]
     return f'{name}-{size[0]}x{size[1]}-{margin:g}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
 
-# %% ../nbs/04_data.ipynb #6919f273
+# %% ../nbs/04_data.ipynb #cb77d8a9
 @dataclass(frozen=True, eq=False)
 class Cutting:
     "How everybody is cut."
@@ -714,7 +718,7 @@ class Cutting:
     parts:np.ndarray # (N,4) see `covered`
     coded:bool # JPEGs of the parts, or all bytes?
 
-    def records(self, rows): # some who are in one photo -> pairs (bytes, checksum of the photo); a sentence if the photo is broken
+    def records(self, rows): # of one photo's people; -> pairs (bytes, checksum of the photo), or what is wrong with the photo
         path = os.path.join(self.people.root, self.people.files[rows[0]])
         try: photo = open_photo(path, self.people.sizes[rows[0]])
         except InputError as e: return str(e)
@@ -722,22 +726,25 @@ class Cutting:
         return [(f(photo, self.M[i], self.parts[i], self.size, self.canvas), mark) for i in rows]
     def plain(self, *a): return cut(*a).tobytes()
     def encoded(self, *a): return jpeg(im) if (im := fitted(*a)) else b''
-    def table(self, path, rows): # of a page with these people, if it is there and whole
-        t = read_table(path, len(rows))
-        if t is None: return None
-        x0, y0, x1, y1 = self.parts[rows].T
-        bytes_ = np.diff(t[:2], axis=0)[0]
-        right = (bytes_ > 0) == ((x1 > x0) & (y1 > y0)) if self.coded else bytes_ == 3*self.canvas[0]*self.canvas[1]
-        return t if right.all() else None
-    def show(self, rows): # -> a function for `Shelf`
-        blank, parts = np.full((*self.canvas, 3), FILL, np.uint8), self.parts[rows]
-        def show(b, i, out):
-            x0, y0, x1, y1 = parts[i]
-            out[:] = blank
-            if b: out[y0:y1, x0:x1] = pixels(b).reshape(y1-y0, x1-x0, 3)
-        return show if self.coded else None
 
-# %% ../nbs/04_data.ipynb #f55ccd0b
+# %% ../nbs/04_data.ipynb #e4eed8e0
+def known(c:Cutting, path, rows): # of a page with these people; -> its table, if it is there and whole
+    "What was cut before."
+    if (t := read_table(path, len(rows))) is None: return None
+    (x0, y0, x1, y1), n = c.parts[rows].T, t[1]-t[0]
+    right = (n > 0) == ((x1 > x0) & (y1 > y0)) if c.coded else n == 3*c.canvas[0]*c.canvas[1]
+    return t if right.all() else None
+
+def painter(c:Cutting, rows): # in the shelf's order; -> a function for `Shelf`, or None for plain bytes
+    "Puts what was kept in its place."
+    blank, parts = np.full((*c.canvas, 3), FILL, np.uint8), c.parts[rows]
+    def show(b, i, out):
+        x0, y0, x1, y1 = parts[i]
+        out[:] = blank
+        if b: out[y0:y1, x0:x1] = pixels(b).reshape(y1-y0, x1-x0, 3)
+    return show if c.coded else None
+
+# %% ../nbs/04_data.ipynb #1e3d80e8
 PAGE, CROWD = 2048, 32 # people in a page, and in a job
 def cut_page(path, # of the page
              c:Cutting,
@@ -755,6 +762,7 @@ def cut_page(path, # of the page
         refuse(c.people.root, dict.fromkeys(broken), 'Replace these photos.')
     write_page(path, len(rows), records())
 
+# %% ../nbs/04_data.ipynb #4e4fb68c
 def cut_pages(folder:Path, c:Cutting, # of the store
               workers:int, tell, # see `build_store`
              )->Rows:
@@ -762,20 +770,20 @@ def cut_pages(folder:Path, c:Cutting, # of the store
     turn = np.argsort(c.people.files, kind='stable') # each photo is decoded once
     rows = [turn[i:i+PAGE] for i in range(0, len(turn), PAGE)]
     paths, broken = [folder/f'{k:05}' for k in range(len(rows))], []
-    if any(c.table(*a) is None for a in zip(paths, rows)):
+    if any(known(c, *a) is None for a in zip(paths, rows)):
         with alone(folder):
             for k, a in enumerate(zip(paths, rows), 1):
                 try:
-                    if c.table(*a) is None: cut_page(a[0], c, a[1], workers)
+                    if known(c, *a) is None: cut_page(a[0], c, a[1], workers)
                 except InputError as e:
                     if not hasattr(e, 'problems'): raise
                     broken += e.problems
                 if tell: tell(min(k*PAGE, len(turn)), len(turn))
     refuse(c.people.root, dict.fromkeys(broken), 'Replace these photos.')
-    shelf = Shelf(paths, [c.table(*a) for a in zip(paths, rows)], c.canvas, c.show(turn))
+    shelf = Shelf(paths, [known(c, *a) for a in zip(paths, rows)], c.canvas, painter(c, turn))
     return Rows(shelf, np.argsort(turn))
 
-# %% ../nbs/04_data.ipynb #be5b5153
+# %% ../nbs/04_data.ipynb #a86c2c56
 RAW = 2**32 # bytes of a store up to which nothing is encoded
 def build_store(people:People, # whom to cut
                 size=(96, 64), # (H, W) of the crop
@@ -793,7 +801,8 @@ def build_store(people:People, # whom to cut
     folder = Path(cache or cache_folder())/store_name(people, size, margin, coded)
     try: canvases = cut_pages(folder, Cutting(people, size, canvas, M, parts, coded), workers, tell)
     except OSError as e:
-        raise InputError(f'cannot write crops to {folder.parent} ({e.strerror}): set SSHPE_CACHE to a folder that can be written') from e
+        raise InputError(f'cannot write crops to {folder.parent} ({e.strerror}): '
+                         'set SSHPE_CACHE to a folder that can be written') from e
     k, edge = to_crop(people.keypoints, M), np.subtract(canvas, size)[::-1]/2 + .5
     k[k[...,2] == 0] = 0
     photos = canvases.base.marks[canvases.rows].astype(np.uint32)

@@ -50,7 +50,7 @@ def setting(c:run.Config)->str: # RECIPE+FIELD=VALUE-DATA-LABELS
     "What runs that differ by the seed alone have in common."
     return name(c).rpartition('-s')[0]
 
-# %% ../nbs/14c1_evidence.ipynb #64b93861
+# %% ../nbs/14c1_evidence.ipynb #0b76e119
 KEEP = 'steps', 'seconds', 'steps_per_second', 'peak_memory_mb', 'phases', 'networks', 'telemetry', 'calibration', 'strong_by_joint'
 
 def short(v): # dicts, lists, numbers
@@ -63,7 +63,7 @@ def public(config:dict)->dict: # a run's parameters
     "Those that mean something on another machine."
     names = run.names(config['unlabelled']) if config.get('unlabelled') else ''
     weights = config.get('weights') if config.get('weights') in ('', 'imagenet') else 'a file'
-    return {k: v for k, v in config.items() if k not in ('root', 'out', 'split', 'device')} | dict(unlabelled=names, weights=weights)
+    return {k: v for k, v in config.items() if k not in ('root', 'out', 'split', 'device', 'processes')} | dict(unlabelled=names, weights=weights)
 
 def summary(where)->dict: # folder of a finished run
     "What must be known about a run."

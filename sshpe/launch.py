@@ -72,6 +72,7 @@ def execute(notebook, # .ipynb with a parameters cell
     store(part, out)
     return out
 
+# %% ../nbs/14a_launch.ipynb #857d5205
 def tidy(part, out, made): # made: folders that did not exist before
     "After a refusal: leave nothing behind where nothing had begun, and never replace an earlier notebook."
     if any(p.name not in (part.name, out.name, '.lock') for p in out.parent.iterdir()) and not out.exists(): return store(part, out)

@@ -395,6 +395,7 @@ def save(self:Learner, path):
     s = {k: getattr(self, k) for k in PLAIN} | dict(networks={k: f.state_dict() for k, f in self.remembered().items()}, optimiser=self.optimiser.state_dict())
     write_atomic(path, lambda tmp: torch.save(s, tmp))
 
+# %% ../nbs/13_learner.ipynb #41dcd4bf
 def numbers(x)->bool: # tensors, values, dicts and lists of them
     "Is every number a number?"
     if torch.is_tensor(x): return x.layout == torch.strided and bool(torch.isfinite(x).all())
@@ -411,6 +412,7 @@ def fits(self:Learner, s:dict)->bool: # a state
             and all(map(value, [s['seconds'], *s['phases'].values(), *(v for r in s['rows'] for v in r.values())]))
             and (s['bins'] is None or np.shape(s['bins']) == (2, 10)) and (s['strong'] is None or np.shape(s['strong']) == (J,)))
 
+# %% ../nbs/13_learner.ipynb #0f19ced5
 @patch
 def load(self:Learner, path):
     "Go on from a saved state; reads tensors and values, never code."

@@ -7,7 +7,7 @@ __all__ = ['SCALE', 'VERDICTS', 'COLOURS', 'MARKS', 'Cell', 'table_of', 'cells',
            'detectable', 'verdict', 'noise', 'pooled', 'config_of', 'setting_of', 'measure_of', 'differences',
            'commands', 'opinion', 'judged', 'verdicts', 'tally', 'line', 'report', 'beside', 'forest']
 
-# %% ../nbs/14e_ledger.ipynb #317a4bd7
+# %% ../nbs/14e_ledger.ipynb #2e78bcfb
 import csv, math, shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ from . import run
 from .check import choose, need
 from .evidence import SEEDS, interval, name, pairs, sample, setting, words
 
-# %% ../nbs/14e_ledger.ipynb #602fef3e
+# %% ../nbs/14e_ledger.ipynb #6f5577f5
 @dataclass(frozen=True)
 class Cell:
     "A figure in a paper's table, and what stands for it."
@@ -45,7 +45,7 @@ def cells()->dict: # (paper, table, row, column) -> Cell
     found = [Cell(**{**d, 'value': number(d['value']), 'std': number(d['std'])}) for d in table_of('tables')]
     return {(c.paper, c.table, c.row, c.column): c for c in found}
 
-# %% ../nbs/14e_ledger.ipynb #cdf8f920
+# %% ../nbs/14e_ledger.ipynb #560c7fff
 @dataclass(frozen=True)
 class Claim:
     "A contrast of cells."
@@ -93,7 +93,7 @@ def claims()->tuple: # of Claims
         out.append(Claim(d['paper'], d['table'], n, a, b, text, float(d['margin']) if d['margin'] else None, note))
     return tuple(out)
 
-# %% ../nbs/14e_ledger.ipynb #80d0b581
+# %% ../nbs/14e_ledger.ipynb #a448c3b1
 @lru_cache
 def reach(n:int, power:float, level:float)->float: # pairs
     "The smallest mean, in standard errors, that a paired t-test finds with this power."
@@ -121,7 +121,7 @@ def verdict(x, # differences, one for each seed
     _, low, high = interval(x, .9)  # two one-sided tests at 5 % each
     return 'confirmed' if -margin < low and high < margin else 'open'
 
-# %% ../nbs/14e_ledger.ipynb #35fc022c
+# %% ../nbs/14e_ledger.ipynb #16ab5582
 def noise(samples:dict, # (setting, labels) -> {seed: number}
          )->tuple: # standard deviation, degrees of freedom
     "What remains of runs' figures when settings and draws of labelled people are accounted for."
@@ -147,7 +147,7 @@ def pooled(x, # differences, one for each seed
     half = t.ppf(.975, df)*sd*math.sqrt(terms/len(x))
     return mean(x)-half, mean(x)+half
 
-# %% ../nbs/14e_ledger.ipynb #8ae7fe8f
+# %% ../nbs/14e_ledger.ipynb #c7e3e320
 SCALE = ("mini: 3,445 rendered people, crops of 96x64, a quarter-width ResNet-18 from random weights, 900 steps; labels are a tenth of the papers'; "
          "AP is OKS with the box's area; after the last step, no epoch was picked; intervals are over seeds, for the same 679 validation people")
 
@@ -184,7 +184,7 @@ def commands(c:Claim, found:list, seeds=range(3))->list: # of text
             if name(k) not in have: said.append(shlex.join(['sshpe', *words(k), '--out', f'runs/mini/{name(k)}']))
     return list(dict.fromkeys(said))
 
-# %% ../nbs/14e_ledger.ipynb #8e3fd874
+# %% ../nbs/14e_ledger.ipynb #713c84e7
 def opinion(c:Claim, d:list, sds:dict)->tuple: # low, high; None where cells are of the same runs, or of several kinds
     "The pooled interval of a claim."
     both = (*c.better, *c.worse)
@@ -222,7 +222,7 @@ def verdicts(found:list, # from `sshpe.evidence.results`
     sds = {k: noise({(s, n): sample(found, s, *k) for s, n in of.items()}) for k in kinds}
     return [v for v in (judged(c, found, sds) for c in mine) if verdict in ('', v['verdict'])]
 
-# %% ../nbs/14e_ledger.ipynb #7669e4a5
+# %% ../nbs/14e_ledger.ipynb #b5314f44
 def tally(said:list)->dict: # verdict -> how many
     "How many claims have which verdict."
     return {k: sum(v['verdict'] == k for v in said) for k in VERDICTS}
@@ -243,7 +243,7 @@ def report(said:list)->str:
     if todo := [v for v in said if v['verdict'] == 'not run']: lines.append(f'to run one: {todo[0]["commands"][0]}')
     return '\n'.join(lines)
 
-# %% ../nbs/14e_ledger.ipynb #1c9844da
+# %% ../nbs/14e_ledger.ipynb #3aaa7c3f
 def beside(found:list, paper:str, table:str)->list: # of dicts: one for each row, with a text for each column
     "A paper's table with our figures."
     rows = {}
@@ -255,7 +255,7 @@ def beside(found:list, paper:str, table:str)->list: # of dicts: one for each row
         rows.setdefault(c.row, dict(row=c.row, ours=c.recipe, network=c.network))[c.column] = f'{theirs} | {ours}' if theirs else ours
     return list(rows.values())
 
-# %% ../nbs/14e_ledger.ipynb #7ae6239a
+# %% ../nbs/14e_ledger.ipynb #bc26bbb0
 COLOURS = dict(confirmed='#009E73', contradicted='#D55E00', open='#999999')
 MARKS = dict(confirmed='o', contradicted='X', open='s')
 

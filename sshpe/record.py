@@ -6,7 +6,7 @@
 __all__ = ['LOGGED', 'points', 'length', 'distances', 'mismatches', 'in_bytes', 'from_bytes', 'write', 'Recorder', 'Record',
            'arrays', 'read_record']
 
-# %% ../nbs/13a_record.ipynb #8032e9fe
+# %% ../nbs/13a_record.ipynb #0d78f552
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn
@@ -15,7 +15,7 @@ from .data import build_store
 from .learner import heatmaps
 from .model import folded
 
-# %% ../nbs/13a_record.ipynb #4abb8c46
+# %% ../nbs/13a_record.ipynb #dc2b12f0
 def points(T:int, # steps of the run
            every:int, # steps between two lines of its log
            most:int=40, # points
@@ -24,7 +24,7 @@ def points(T:int, # steps of the run
     lines = np.array([*range(every, T, every), T])
     return set(lines[np.linspace(0, len(lines)-1, min(len(lines), most)).round().astype(int)].tolist())
 
-# %% ../nbs/13a_record.ipynb #28804777
+# %% ../nbs/13a_record.ipynb #412fe489
 def length(tensors)->float:
     "The Euclidean length of all their numbers."
     return torch.stack([t.detach().float().square().sum() for t in tensors]).sum().sqrt().item()
@@ -34,7 +34,7 @@ def distances(teacher:nn.Module, student:nn.Module)->dict: # part -> share of th
     both = {k: list(zip(t.parameters(), s.parameters())) for (k, t), s in zip(teacher.named_children(), student.children())}
     return {k: length(a-b for a, b in ab)/length(b for _, b in ab) for k, ab in both.items() if ab}
 
-# %% ../nbs/13a_record.ipynb #cf6f48f1
+# %% ../nbs/13a_record.ipynb #eab50d3a
 def mismatches(teacher:nn.Module, student:nn.Module)->dict: # BatchNorm layer -> standard deviations of the student's
     "How far what a teacher's normalisations remember is from what its student's do."
     norms = lambda f: [(k, m) for k, m in f.named_modules() if isinstance(m, nn.BatchNorm2d)]
@@ -42,7 +42,7 @@ def mismatches(teacher:nn.Module, student:nn.Module)->dict: # BatchNorm layer ->
     off = lambda t, s: ((t.running_mean-s.running_mean)**2+(sd(t)-sd(s))**2)/sd(s)**2
     return {k: off(t, s).mean().sqrt().item() for (k, t), (_, s) in zip(norms(teacher), norms(student))}
 
-# %% ../nbs/13a_record.ipynb #20c95eda
+# %% ../nbs/13a_record.ipynb #184ee105
 def in_bytes(H:torch.Tensor, # any shape
             )->tuple: # uint8, the value of 255
     "Heatmaps as bytes, at most top/510 off."
@@ -55,7 +55,7 @@ def from_bytes(b, # uint8
     "Heatmaps as they were, nearly."
     return b*np.float32(top/255)
 
-# %% ../nbs/13a_record.ipynb #3df0d78b
+# %% ../nbs/13a_record.ipynb #ebf5bc49
 LOGGED = ('labelled', 'unlabelled', 'kept', 'right_kept') # columns of the log that are recorded, too
 
 def write(path, # .npz
@@ -93,7 +93,7 @@ class Recorder:
         write(self.where/f'{row["step"]:08}.npz', step=row['step'], heat=heat, top=top, distance=values(far), mismatch=values(off),
               log=[np.nan if row.get(k) is None else row[k] for k in LOGGED])
 
-# %% ../nbs/13a_record.ipynb #c41e6db9
+# %% ../nbs/13a_record.ipynb #42a1abad
 @dataclass(frozen=True, eq=False)
 class Record:
     "A recording: P points of N networks, T of them teachers, and B people."
@@ -119,7 +119,7 @@ class Record:
         "What a network said."
         return from_bytes(self.heat[point,self.networks.index(network)], self.top[point])
 
-# %% ../nbs/13a_record.ipynb #0a6c9911
+# %% ../nbs/13a_record.ipynb #18fc89f2
 def arrays(path)->dict: # of an .npz file
     "Its arrays; numbers and texts only, never code."
     try:

@@ -49,7 +49,7 @@ def read_networks(path)->dict: # name -> state dict
     except Exception as e: raise InputError(f'{path} is not a whole file of networks ({e}): train the run again.') from e
     out = {}
     for k, w in tensors.items(): out.setdefault(k.split('.')[0], {})[k.partition('.')[2]] = w
-    need(out, f'{path} holds no network: train the run again.')
+    need(out and all(torch.isfinite(w).all() for w in tensors.values()), f'{path} holds no network, or weights that are no numbers: train the run again.')
     return out
 
 def load(where, # folder of a finished run

@@ -47,6 +47,8 @@ def config(values:dict, # parameters by name; the others keep their defaults
     need(c.processes >= 0, f'processes must be 0 or more, not {c.processes}')
     need(c.steps >= 0, f'steps must be 0 or more, not {c.steps}')
     need(0 <= c.seed < 2**32, f'seed must be between 0 and 4294967295, not {c.seed}')
+    from sshpe.sources import full
+    for k in 'root', 'out', 'split', 'weights': full(getattr(c, k)) # refuses what is no path
     return c
 
 def default(f): # a dataclass field
@@ -102,6 +104,7 @@ def facts(path)->dict: # of a run's folder
     need(fine, f'{path}/config.json holds no parameters: it was not written by a run.')
     return d
 
+# %% ../nbs/14_run.ipynb #009b5488
 def proper(m:dict)->bool: # metrics.json, or what was kept of it
     "Are its figures numbers?"
     number = lambda v: v is None or type(v) in (int, float)
@@ -116,6 +119,7 @@ def figures(path)->dict: # of a run's folder, or of an evaluation's
     need(proper(m), f'{path}/metrics.json has no proper figures: remove it, and the same command makes it again.')
     return m
 
+# %% ../nbs/14_run.ipynb #b1fcdbe5
 def again(path)->Config: # of a run's folder
     "The parameters that re-create a run, from its config.json alone."
     return config({**facts(path)['config'], 'out': str(path)})

@@ -228,8 +228,8 @@ def read_boxes(boxes, # a detector's json
     if not ok.all(): warnings.warn(f'{boxes}: left out {(~ok).sum():,} boxes without a pixel of their photo', stacklevel=2)
     return checked(people[ok], boxes, [*wrong, *sentences], bad)
 
-# %% ../nbs/04b_sources.ipynb #6704ee31
-FLOOR = re.compile(r'(.+?)(:\d*\.\d+)?')
+# %% ../nbs/04b_sources.ipynb #a8ad80f7
+FLOOR = re.compile(r'(.+?)(:\d*\.\d+)?', re.S)
 def detected(root, # of a data set in COCO's layout
              split:str, # whose photos
              boxes:str, # FILE, or FILE:0.5 to leave out boxes with lower scores
@@ -272,10 +272,11 @@ def sources(text:str)->tuple: # of Source, e.g. 'rest+people:wild'
     need(len(set(found)) == len(found), f'{text!r} names a source twice')
     return found
 
-# %% ../nbs/04b_sources.ipynb #d6ae9939
+# %% ../nbs/04b_sources.ipynb #d3e7c142
 def full(path:str)->str: # '' stays ''
     "A path from the root of the disk."
-    return str(Path(path).expanduser().resolve()) if path else ''
+    try: return str(Path(path).expanduser().resolve()) if path else ''
+    except (OSError, ValueError, RuntimeError) as e: raise InputError(f'{path!r} is no path on this machine ({e})') from e
 
 def full_line(text:str)->str: # of sources
     "The same sources with their paths in full; '' stays ''."

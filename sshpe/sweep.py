@@ -96,12 +96,14 @@ def plan(grid:str, # a path, or the name of a shipped grid
             need(len(jobs) <= LIMIT, f'{path.name} has more than {LIMIT:,} runs')
     return list(jobs.values())
 
-# %% ../nbs/14d_sweep.ipynb #9cfbeb69
-def held(path)->bool: # a run's folder, or a desk
+# %% ../nbs/14d_sweep.ipynb #c7ec417d
+def held(path, # a run's folder, or a desk
+         wait:float=0, # seconds; others who look, too, hold it for a moment
+        )->bool:
     "Does a process hold this folder?"
     if Path(path).resolve() in run.LOCKS: return True
     if not (Path(path)/'.lock').exists(): return False
-    try: run.lock(path, 0)
+    try: run.lock(path, wait)
     except InputError: return True
     run.unlock(path)
     return False
@@ -129,19 +131,19 @@ def reason(j:Job, n:int=3)->str: # n lines of its log
     lines = (j.desk/'log.txt').read_text(errors='replace').splitlines() if (j.desk/'log.txt').exists() else []
     return '\n'.join(lines[-n:]) or f'it ended with code {(j.desk/"failed").read_text()}'
 
-# %% ../nbs/14d_sweep.ipynb #177f7980
+# %% ../nbs/14d_sweep.ipynb #802fb351
 STOPPED = 130, -2, -15  # exit codes of a training that somebody stopped
 
 def attempt(j:Job,
             train, # called with the words of `sshpe` and the path of a log -> exit code
            )->str: # as `status`
     "Train, unless somebody else does or has."
-    if held(j.desk): return 'running'
-    try: run.lock(j.desk, 0)
+    if j.desk.resolve() in run.LOCKS: return 'running'
+    try: run.lock(j.desk, 1)
     except InputError: return 'running'
     try:
         if run.state(j.where) == 'finished': return status(j)
-        if held(j.where): return 'running'
+        if held(j.where, 1): return 'running'
         (j.desk/'failed').unlink(missing_ok=True)
         code = train(words(j.config), j.desk/'log.txt')
         if run.state(j.where) == 'finished': return 'finished'
@@ -238,8 +240,8 @@ def flops(backbone:str, width:int, size:tuple, joints:int=17)->float: # of a pre
     with torch.device('meta'), torch.no_grad(), FlopCounterMode(display=False) as n: build(backbone, joints, width, '').eval()(torch.zeros(1, 3, *size))
     return float(n.get_total_flops())
 
-# %% ../nbs/14d_sweep.ipynb #608b83a7
-PEOPLE = {'coco:train': 149_813, 'coco:unlabeled2017': 250_000, 'aic:train': 378_352, 'lspet:train': 9_000}
+# %% ../nbs/14d_sweep.ipynb #1d6e523e
+PEOPLE = {'coco:train': 149_813, 'coco:unlabeled2017': 250_000, 'aic:train': 378_352}
 SPEED, OVERHEAD = 3e13, 25  # assumed: floating point operations a second of one GPU in training; seconds of a run beside its steps
 ASSUMPTIONS = (f'Assumed: {SPEED/1e12:g} TFLOP a second of one GPU in training (an A100 in bf16); people: COCO train 149,813, COCO unlabeled 250,000 found by a detector, '
                f'AI Challenger 378,352; {OVERHEAD} s a run for start, crops and scores.')
@@ -342,7 +344,7 @@ def watching(look, # returns (Job -> status, text)
         done.set(); t.join()
         if live: show()
 
-# %% ../nbs/14d_sweep.ipynb #15d01d10
+# %% ../nbs/14d_sweep.ipynb #b9d563dc
 def sweep(jobs:list, # from `plan`
           workers:int=0, # how many at a time; 0 = as many as the engine finds GPUs or cores
           engine:str='local', # one of ENGINES
@@ -354,7 +356,6 @@ def sweep(jobs:list, # from `plan`
     run_all, workers = ENGINES[choose(engine, ENGINES, 'engine')], workers or cores()
     states, cost = {j: status(j) for j in jobs}, costs(jobs)
     todo = [j for j in jobs if states[j] in ('new', 'unfinished') or retry and states[j] == 'failed']
-    say(board(states, cost, workers).splitlines()[0])
     def look():
         for j in todo:
             if states[j] not in ('finished', 'failed'): states[j] = status(j)
@@ -364,4 +365,5 @@ def sweep(jobs:list, # from `plan`
             states[j] = how
             if not (say is print and sys.stdout.isatty()): say(f'{how:9} {j.where.name}')
     if bad := [j for j in jobs if states[j] == 'failed']: say(reports(bad))
+    say(board(states, cost, workers).splitlines()[0])
     return states

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SELECTIONS', 'deviation', 'uncertainty', 'own', 'select', 'surer', 'closest', 'Selection']
 
-# %% ../nbs/08_uncertainty.ipynb #4a0d9a8b
+# %% ../nbs/08_uncertainty.ipynb #1be4ea68
 import torch
 from collections.abc import Callable
 from dataclasses import dataclass
 from .heatmap import peaks
 
-# %% ../nbs/08_uncertainty.ipynb #908ffce4
+# %% ../nbs/08_uncertainty.ipynb #ecaf947f
 def deviation(H:torch.Tensor, # (…,V,J,h,w) heatmaps of V views in one frame
               seen:torch.Tensor, # (…,V,1,h,w) bool
              )->torch.Tensor: # (…,J,h,w) population standard deviation, 0 where fewer than two views have seen
@@ -27,7 +27,7 @@ def uncertainty(H:torch.Tensor, # (…,V,J,h,w)
     "u: the largest disagreement about each joint."
     return deviation(H, seen).amax((-2,-1))
 
-# %% ../nbs/08_uncertainty.ipynb #28d84d18
+# %% ../nbs/08_uncertainty.ipynb #c95ef615
 def own(u:torch.Tensor, # (S,B,J) uncertainties of S students (1 or 2)
         m:float=0, # the margin; inf = always the other
        )->torch.Tensor: # (S,B,J) bool
@@ -40,7 +40,7 @@ def select(P:torch.Tensor, # (S,B,J,…) what the students offer
     "Each student's own offer where it trusts itself, otherwise the other's (Eq. 7)."
     return torch.where(own.view(own.shape+(1,)*(P.dim()-3)), P, P.roll(1, 0))
 
-# %% ../nbs/08_uncertainty.ipynb #a49f80b9
+# %% ../nbs/08_uncertainty.ipynb #624f22d6
 def surer(P:torch.Tensor, # (S,B,J,h,w) pooled maps of S students' teachers
           u:torch.Tensor, # (S,B,J) their uncertainties
           m:float, # the margin
@@ -58,7 +58,7 @@ def closest(P:torch.Tensor, # (4,B,J,h,w) of teachers 1 and 2 now, and of both a
     pair = ((P[a]+P[b])/2).take_along_dim(best, 0)
     return torch.cat([P[1:2], P[:1], pair]), best.new_zeros((3, *u.shape[1:]), dtype=torch.bool)
 
-# %% ../nbs/08_uncertainty.ipynb #5e85e1fe
+# %% ../nbs/08_uncertainty.ipynb #3ef51e8d
 @dataclass(frozen=True)
 class Selection:
     "A way to choose who learns from whom."

@@ -371,13 +371,14 @@ class Lab:
         from sshpe.cli import value
         from sshpe.sources import full_line, sources
         from sshpe.training import settle
-        seeds = [b'rest+coco:unlabeled2017@boxes.json:0.5=DIR\ntau=0.2\nK=3', b'people:wild\nweak.scale=Uniform(0.5, 2)\npaths=((JointCutout(5), Mix()),)', b'rest\npaths=((Mix(),),)\nmix.tiles=(3, 2)\nmix.group=2\nlr=1e-3\nsize=(96, 64)']
+        seeds = [b'rest+coco:unlabeled2017@boxes.json:0.5=DIR\ntau=0.2\nK=3', b'people:wild\nroot=~/data\nout=runs/x\nsplit=a/b.json\nweights=w.pth\nweak.scale=Uniform(0.5, 2)\npaths=((JointCutout(5), Mix()),)', b'rest\npaths=((Mix(),),)\nmix.tiles=(3, 2)\nmix.group=2\nlr=1e-3\nsize=(96, 64)']
         def read(b):
             text, *more = b.decode('latin1').split('\n')
-            full_line(text)
             kv = [m.partition('=') for m in more]
-            c = run.config(dict(unlabelled=text, override={k: value(v) for k, _, v in kv}))
-            settle(c); run.asked(c); run.folder(c)
+            paths = {k: v for k, _, v in kv if k in ('root', 'out', 'split', 'weights')}
+            c = run.config(dict(unlabelled=text, **paths, override={k: value(v) for k, _, v in kv if k not in paths}))
+            settle(c); run.asked(c); run.names(text)
+            if run.folder(c).parent != ROOT/'runs': run.admit(c)
         return Target('line', seeds, twist_text, read, 10)
 
     # ------ runs

@@ -57,7 +57,7 @@ def figures(target:torch.Tensor, # (J,h,w)
     return dict(kept=kept.float().mean().item(), error=value((xy-xyv[:,:2]).norm(dim=-1), known, torch.median),
                 peak=value(target.amax((-2, -1)), show, torch.mean), entropy=value(entropy(target), show, torch.mean))
 
-# %% ../../nbs/explore/01_heatmaps.ipynb #fe915876
+# %% ../../nbs/explore/01_heatmaps.ipynb #19c75efb
 def histogram(peaks, # any number of pooled peaks
               tau:float, # the gate
               title:str='', # whose peaks
@@ -66,7 +66,7 @@ def histogram(peaks, # any number of pooled peaks
     peaks = np.ravel(peaks).astype(float)
     edges, kept = np.linspace(0, 1.2, 25), peaks > tau
     n, all_ = (np.histogram(q.clip(0, 1.2), edges)[0] for q in (peaks[kept], peaks))
-    top = 1.1*max(all_.max(), 1)
+    top = 1.4*max(all_.max(), 1)
     marks = [Mark('bars', edges, all_, '#999999', label='dropped'), Mark('bars', edges, n, '#0072B2', label='kept'), Mark('-', [tau, tau], [0, top], '#D55E00', 2, 'τ')]
     words = f'{title}: {kept.sum():,} of {len(peaks):,} peaks above τ = {tau:.2f}, {kept.mean():.0%}'
     return chart('histogram', marks, ('height of the pooled peak', 0, 1.2), ('joints', 0, top), 360, 150, title=words, pick=True), float(kept.mean())

@@ -325,14 +325,14 @@ function point(root, nodes, node, xy) {   // show the cross in all panels of the
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #c8de4cc8
+# %% ../../nbs/explore/00_panels.ipynb #9f4a99c8
 JS_EVENTS = r'''
 function make(model, root, nodes, name) {
   const node = document.createElement('figure'), add = (tag, cls) => { const e = document.createElement(tag); e.className = cls; node.append(e); return e; };
   node.className = 'sshpe-panel'; node.dataset.panel = name;
   node.caption = add('figcaption', 'sshpe-title'); node.stage = add('div', 'sshpe-stage');
   node.canvas = document.createElement('canvas'); node.cross = document.createElement('div'); node.box = document.createElement('div');
-  node.cross.className = 'sshpe-cross'; node.box.className = 'sshpe-box'; node.stage.append(node.canvas, node.cross, node.box);
+  node.cross.className = 'sshpe-cross'; node.cross.style.display = 'none'; node.box.className = 'sshpe-box'; node.stage.append(node.canvas, node.cross, node.box);
   let from = null;
   const corners = e => { const to = node.at(e) || from[1]; return [from[1], to, Math.hypot(e.clientX - from[0].clientX, e.clientY - from[0].clientY)]; };
   node.canvas.onpointermove = e => {
@@ -375,7 +375,7 @@ function say(model, root) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #9e75779d
+# %% ../../nbs/explore/00_panels.ipynb #b19cdd9f
 JS_RENDER = r'''
 function render({model, el}) {
   const root = document.createElement('div'), nodes = new Map();
@@ -390,20 +390,25 @@ function render({model, el}) {
   const press = e => { const typing = e.target.closest('input, textarea, select, [contenteditable], .noUi-handle'), far = !root.contains(e.target) && e.key.length > 1;
     if (keys[e.key] && !typing && !far && !e.ctrlKey && !e.metaKey && !e.altKey) { e.preventDefault(); e.stopPropagation(); model.send({event: keys[e.key]}); } };
   el.append(root);
-  requestAnimationFrame(() => (root.closest('.sshpe-explorer') || root).addEventListener('keydown', press));
-  const draw = () => show(model, root, nodes), tell = () => say(model, root);
-  model.on('change:rows', draw); for (const k of ['figures', 'status', 'code']) model.on('change:' + k, tell);
-  point(root, [], null, null); draw(); tell();
-  return () => { model.off('change:rows', draw); for (const k of ['figures', 'status', 'code']) model.off('change:' + k, tell); };
+  const draw = () => show(model, root, nodes), tell = () => say(model, root), theme = new MutationObserver(draw), said = ['figures', 'status', 'code'];
+  const begin = () => {   // colours are known once the page holds the element
+    if (!el.isConnected) return requestAnimationFrame(begin);
+    (root.closest('.sshpe-explorer') || root).addEventListener('keydown', press);
+    theme.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light']});
+    model.on('change:rows', draw); draw();
+  };
+  for (const k of said) model.on('change:' + k, tell);
+  point(root, [], null, null); tell(); begin();
+  return () => { theme.disconnect(); model.off('change:rows', draw); for (const k of said) model.off('change:' + k, tell); };
 }
 export default {render};
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #0b178402
+# %% ../../nbs/explore/00_panels.ipynb #21d8fb8c
 CSS = '''
 .sshpe-panels {color: var(--jp-ui-font-color1, inherit); font: 12px sans-serif; outline: none}
 .sshpe-panels:focus-visible {box-shadow: 0 0 0 2px var(--jp-brand-color1, #0072B2)}
-.sshpe-row {display: flex; align-items: flex-start; gap: 10px; margin: 4px 0; overflow-x: auto}
+.sshpe-row {display: flex; align-items: flex-start; gap: 10px; margin: 4px 0; flex-wrap: wrap}
 .sshpe-panel {margin: 0; border: 3px solid transparent; flex: none} .sshpe-chosen {border-color: #D55E00}
 .sshpe-title {font-size: 11px; text-align: center; min-height: 13px; white-space: pre}
 .sshpe-stage {position: relative} .sshpe-stage canvas {display: block; touch-action: none}

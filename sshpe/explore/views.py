@@ -6,7 +6,7 @@
 __all__ = ['PALETTE', 'view_facts', 'view_title', 'view_peaks', 'dimmed', 'short', 'ViewsState', 'ViewsExplorer', 'won_chart',
            'said']
 
-# %% ../../nbs/explore/02_views.ipynb #b3cf5b5a
+# %% ../../nbs/explore/02_views.ipynb #8f573e4f
 import math
 from dataclasses import dataclass, replace
 import ipywidgets as W, numpy as np, torch
@@ -17,7 +17,7 @@ from .panels import Mark, chart, scale, view
 from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, opinion
 from ..heatmap import decode
 
-# %% ../../nbs/explore/02_views.ipynb #a03edb44
+# %% ../../nbs/explore/02_views.ipynb #764c4348
 def view_facts(M:torch.Tensor, # (2,3) a view
               )->tuple: # degrees, positive = clockwise on the screen; how much is shown, 2 = the person half as large; mirrored
     "Turn, scale and mirror of a view: what `sshpe.views.matrix` was given."
@@ -31,7 +31,7 @@ def view_title(v:int, # number of the view
     turn, size, mirror = view_facts(M)
     return f'view {v}: {turn:+.0f}° ×{size:.2f}{" mirror"*mirror}' if v else 'view 0: upright'
 
-# %% ../../nbs/explore/02_views.ipynb #4350902c
+# %% ../../nbs/explore/02_views.ipynb #4f8c36dd
 def view_peaks(H:torch.Tensor, # (V,J,h,w) heatmaps in the upright frame
                seen:torch.Tensor, # (V,1,h,w) bool
               )->tuple: # (V,J) highest answer where the view has seen; (J,) number of the winner
@@ -44,7 +44,7 @@ def dimmed(image, # (H,W,3) uint8
     "The picture, darker where a view has not seen it."
     return (image*np.where(draw.grow(draw.array(seen), image.shape[:2]), 1, .3)[...,None]).astype(np.uint8)
 
-# %% ../../nbs/explore/02_views.ipynb #4ab8825f
+# %% ../../nbs/explore/02_views.ipynb #d168eeb9
 PALETTE = ('#999999', '#E69F00', '#56B4E9', '#009E73', '#D55E00', '#0072B2', '#CC79A7', '#F0E442', '#8C6BB1') # of the views; also for colour-blind eyes
 
 def short(joint:str)->str: # 'left_wrist' -> 'l wri'
@@ -65,7 +65,7 @@ class ViewsState(PeopleState):
     mirrored:float = .5 # share of mirrored views
     seeds:tuple = () # of each view; the others have `seed`
 
-# %% ../../nbs/explore/02_views.ipynb #b9dbdf99
+# %% ../../nbs/explore/02_views.ipynb #075da320
 class ViewsExplorer(PeopleExplorer):
     "Views, their heatmaps in both frames, and the pool."
     State, slider = ViewsState, 'opacity'
@@ -79,7 +79,7 @@ class ViewsExplorer(PeopleExplorer):
         later = dict(continuous_update=False)
         return dict(network=W.Dropdown(options=self.names()), joint=W.Dropdown(options=joint_names(self.x.skeleton)),
                     opacity=W.FloatSlider(min=0, max=1, step=.05), views=W.IntSlider(min=2, max=len(PALETTE), **later), pool=W.ToggleButtons(options=tuple(POOLS)),
-                    rotation=W.FloatRangeSlider(min=-180, max=180, step=5, **later), scale=W.FloatRangeSlider(min=.5, max=2, step=.05, **later),
+                    rotation=W.FloatRangeSlider(min=-180, max=180, step=5, readout_format='.0f', **later), scale=W.FloatRangeSlider(min=.5, max=2, step=.05, **later),
                     mirrored=W.FloatSlider(min=0, max=1, step=.1, **later), seeds=W.Text(**later))
 
     def strong(self, s): # a state -> Affine
@@ -92,7 +92,7 @@ class ViewsExplorer(PeopleExplorer):
         v, seeds = int(panel[5:]), self.all_seeds(self._state)
         if v: self.set(seeds=(*seeds[:v], seeds[v]+1, *seeds[v+1:]))
 
-# %% ../../nbs/explore/02_views.ipynb #baaa8867
+# %% ../../nbs/explore/02_views.ipynb #a0024f8b
 @patch
 def people_scene(self:ViewsExplorer, s): # a state -> rows, figures
     "A column for each view, the pool, and who won."
@@ -112,7 +112,7 @@ def people_scene(self:ViewsExplorer, s): # a state -> rows, figures
     back.append(view('pool', k.images[0], layer('pool', o.P[net,0]), dots, title=f'{s.pool} of {s.views} views', width=150, labels=True))
     return [seen, own, back, [won_chart(heights, won, sk), scale()]], said(k, o, net, won, p)
 
-# %% ../../nbs/explore/02_views.ipynb #31837493
+# %% ../../nbs/explore/02_views.ipynb #6e7f53ca
 def won_chart(heights, won, skeleton): # (V,J), (J,), Skeleton -> Panel
     "A dot for each joint and view."
     V, J = heights.shape
