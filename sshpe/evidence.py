@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEP', 'SEEDS', 'METHODS', 'value', 'pairs', 'words', 'name', 'setting', 'short', 'public', 'summary', 'dump',
-           'collect', 'part', 'unrest', 'level', 'strong', 'score', 'measured', 'results', 'sample', 'interval', 'spot',
-           'worth']
+           'collect', 'part', 'unrest', 'level', 'strong', 'score', 'measured', 'collected', 'results', 'sample',
+           'interval', 'spot', 'worth']
 
 # %% ../nbs/14c1_evidence.ipynb #911290f1
 import json, math, re
@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from . import run
 from .check import InputError, need, write_atomic
+from .data import skeleton_of
 
 # %% ../nbs/14c1_evidence.ipynb #72e155e8
 def value(text:str): # '4', '(70, 90)', 'max'
@@ -69,10 +70,10 @@ def summary(where)->dict: # folder of a finished run
     "What must be known about a run."
     where = Path(where)
     need(run.state(where) == 'finished', f'{where} is not a finished run.')
-    f, m, log = run.facts(where), run.read(where/'metrics.json'), run.read_log(where/'log.csv')
+    f, m, log = run.facts(where), run.figures(where), run.read_log(where/'log.csv')
     about = {k: f.get(k) for k in ('recipe', 'preset', 'data', 'labelled', 'unlabelled', 'versions', 'commit', 'machine', 'cores')}
-    curve = {k: [r.get(k) for r in log] for k in dict.fromkeys(k for r in log for k in r)}
-    return short(dict(run=name(run.config(f['config'])), config=public(f['config']), **about, joints=f['skeleton']['joints'],
+    curve, joints = {k: [r.get(k) for r in log] for k in dict.fromkeys(k for r in log for k in r)}, list(skeleton_of(f.get('skeleton')).joints)
+    return short(dict(run=name(run.config(f['config'])), config=public(f['config']), **about, joints=joints,
                       **{k: m.get(k) for k in KEEP}, curve=curve))
 
 # %% ../nbs/14c1_evidence.ipynb #44a11b2a
@@ -142,13 +143,24 @@ def measured(d:dict, # from `summary`
     return d.get('seconds') if kind == 'seconds' else score(d, measure, network)
 
 # %% ../nbs/14c1_evidence.ipynb #3710ec58
+def collected(d:dict)->bool: # what a small file holds
+    "Could `collect` have written it?"
+    number, c, strong = lambda v: type(v) in (int, float), d.get('curve'), d.get('strong_by_joint')
+    if not isinstance(c, dict) or not all(isinstance(x, list) for x in c.values()) or not run.proper(d): return False
+    if 'networks' not in d or not isinstance(d.get('config'), dict) or not isinstance(d.get('joints', []), list): return False
+    run.config(d['config'])
+    whole = [v for k in ('step', 'lr', 'lam', 'labelled') for v in c.get(k, ())]
+    same = 'lr' in c and len({len(x) for x in c.values()}) == 1 and all(map(number, whole)) and min(c.get('labelled') or [1]) > 0
+    return same and all(v is None or number(v) for x in c.values() for v in x) and (
+        strong is None or isinstance(strong, list) and len(strong) == len(d['joints']) and all(map(number, strong)))
+
 def results(folder=None, # None: data/results/mini
            )->list: # of dicts from `summary`
     "Every run that was written down."
     folder, out = Path(folder or run.home()/'data/results/mini'), []
     for p in sorted(folder.glob('*.json')):
         d = run.read(p)
-        need(isinstance(d.get('networks'), dict) and isinstance(d.get('config'), dict) and d.get('run') == p.stem, f'{p} was not written by `sshpe collect`.')
+        need(d.get('run') == p.stem and collected(d), f'{p} was not written by `sshpe collect`.')
         out.append(d)
     return out
 

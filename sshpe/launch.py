@@ -56,11 +56,12 @@ def execute(notebook, # .ipynb with a parameters cell
            )->Path: # out
     "Run a notebook; raises `InputError` for the reader's mistakes and `Failed` for ours."
     import papermill as pm
-    out = Path(out); part = out.with_suffix('.part.ipynb')
+    out, plain = Path(out), lambda p: str(p).replace('{', '{{').replace('}', '}}')  # papermill takes paths for templates
+    part = out.with_suffix('.part.ipynb')
     made = [p for p in (out.parent, *out.parent.parents) if not p.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with surroundings(): pm.execute_notebook(notebook, part, parameters, progress_bar=False, kernel_name='python3', start_timeout=600, extra_arguments=['--log-level=50'])
+        with surroundings(): pm.execute_notebook(plain(notebook), plain(part), parameters, progress_bar=False, kernel_name='python3', start_timeout=600, extra_arguments=['--log-level=50'])
     except KeyboardInterrupt: store(part, out); raise
     except Exception as e:
         if full(e, out): raise InputError(f'no space left on the disk for {out}: free some and run the same command again.') from None

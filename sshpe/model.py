@@ -178,7 +178,8 @@ def load_backbone(net:nn.Module, # a PoseNet
         else: s = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise InputError(f'{path} is not a file of weights ({type(e).__name__}): give .safetensors or a plain state dict.') from e
     s = s.get('state_dict', s) if isinstance(s, dict) else s
-    ok = isinstance(s, dict) and s and all(isinstance(k, str) and torch.is_tensor(v) for k, v in s.items())
+    plain = lambda v: torch.is_tensor(v) and v.layout == torch.strided and not v.is_quantized
+    ok = isinstance(s, dict) and s and all(isinstance(k, str) and plain(v) for k, v in s.items())
     need(ok, f'{path} is not a file of weights: give .safetensors or a plain state dict of tensors.')
     s = {'.'.join([RENAMED.get(k.split('.')[0], k.split('.')[0]), *k.split('.')[1:]]): v for k, v in s.items()}
     own = net.state_dict()
@@ -187,6 +188,7 @@ def load_backbone(net:nn.Module, # a PoseNet
     lack = [k for k in own if k not in fit and not spare(k)]
     need(not lack, f'{path} does not fit this backbone: {len(lack)} of its tensors are not there or have another shape, '
                    f'e.g. {(lack or [""])[0]}.')
+    need(all(torch.isfinite(v).all() for v in fit.values()), f'{path} holds weights that are no numbers: give another file.')
     return net.load_state_dict(fit, strict=False).missing_keys
 
 # %% ../nbs/06_model.ipynb #22e66a74

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def enlarge(json_file, photos, to, n):
-    "A data set in COCO's layout whose n people are those of `json_file`, again and again: new ids, new file names, photos as hard links."
+    "A data set in COCO's layout whose n people are those of `json_file`, again and again, under new ids and new file names."
     d = json.loads(Path(json_file).read_text())
     with_people = {a['image_id'] for a in d['annotations'] if any(a['keypoints'][2::3]) and not a.get('iscrowd')}
     images = [i for i in d['images'] if i['id'] in with_people]
@@ -42,7 +42,8 @@ def begin(root, crop, margin, steps):
     import torch
     say('imports', start)
     p = load('coco', root); say(f'list of {len(p):,} people', start)
-    tell = lambda n, of: print(f'  {n:,} of {of:,} cut, {time.perf_counter()-start:.0f} s, {peak():,.0f} MB', flush=True) if n % 16384 == 0 or n == of else None
+    def tell(n, of):
+        if n % 16384 == 0 or n == of: say(f'  {n:,} of {of:,} cut', start)
     s = build_store(p, crop, margin, tell=tell); say('store', start)
     split = draw_split(p, len(p)//10)
     lab, unl, *_ = split.rows(p)
@@ -55,14 +56,16 @@ def begin(root, crop, margin, steps):
     say(f'{steps:,} random batches of 32 ({1/t:,.0f} canvases a second)', start)
     base = s.canvases.base
     kind, disk = 'plain bytes' if base.show is None else 'JPEGs', sum(os.path.getsize(f.name) for f in base.files)
-    print(f'store: {len(s):,} canvases as {kind}, {disk/1e9:.2f} GB in {len(base.files)} files ({3*np.prod(base.shape[:3])/1e9:.1f} GB as plain bytes)')
+    plain = 3*np.prod(base.shape[:3])
+    print(f'store: {len(s):,} canvases as {kind}, {disk/1e9:.2f} GB in {len(base.files)} files ({plain/1e9:.1f} GB as plain bytes)')
 
 
 def main():
-    a = argparse.ArgumentParser()
-    a.add_argument('--root', default=''); a.add_argument('--people', type=int, default=150_000); a.add_argument('--keep', default='')
-    a.add_argument('--crop', type=int, nargs=2, default=(256, 192)); a.add_argument('--margin', type=float, default=1.625); a.add_argument('--begin', type=int)
-    a = a.parse_args()
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p.add_argument('--root', default=''); p.add_argument('--keep', default='', help='folder for everything that is made')
+    p.add_argument('--people', type=int, default=150_000); p.add_argument('--begin', type=int, help=argparse.SUPPRESS)
+    p.add_argument('--crop', type=int, nargs=2, default=(256, 192)); p.add_argument('--margin', type=float, default=1.625)
+    a = p.parse_args()
     if a.begin is not None: return begin(a.root, tuple(a.crop), a.margin, a.begin)
     from sshpe.data import coco_layout, shipped
     with tempfile.TemporaryDirectory(dir=a.keep or None) as tmp:
@@ -72,7 +75,8 @@ def main():
         for f in src.iterdir():
             if not (photos/f.name).exists(): (photos/f.name).write_bytes(f.read_bytes())
         if not (to/'large').exists(): enlarge(src_json, photos, to/'large', a.people)
-        again = [sys.executable, '-m', 'tests.size', '--root', str(to/'large'), '--crop', *map(str, a.crop), '--margin', str(a.margin), '--begin']
+        same = ['--root', str(to/'large'), '--crop', *map(str, a.crop), '--margin', str(a.margin)]
+        again = [sys.executable, '-m', 'tests.size', *same, '--begin']
         env = {**os.environ, 'SSHPE_CACHE': str(to/'cache'), 'OMP_NUM_THREADS': '1'}
         for what, steps in (('first start (indexing and cutting)', 0), ('second start', 0), ('third start, and training reads', 2000)):
             print(f'--- {what}', flush=True)

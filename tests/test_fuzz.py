@@ -38,12 +38,16 @@ def test_the_harness_sees_what_it_must():
     def refuses(b): raise InputError('no')
     def breaks(b): return {}['x']
     def lies(b): assert b == b'whole'
-    for read, end in ((late, 'more than 0.2 s'), (two_lines, 'more than one line'), (breaks, "KeyError: 'x'"), (lies, 'AssertionError')):
+    ends = {late: 'more than 0.2 s', two_lines: 'more than one line', breaks: "KeyError: 'x'", lies: 'AssertionError'}
+    for read, end in ends.items():
         assert end in fuzz.try_out(target(read), b'x', .2)
     assert fuzz.try_out(target(refuses), b'x') == 'refused' and fuzz.try_out(target(lambda b: None), b'x') == 'fine'
 
 
-@pytest.mark.parametrize('damage', [fuzz.shake, fuzz.twist_json, fuzz.twist_text, fuzz.twist_mat, fuzz.twist_zip, fuzz.twist_safetensors])
+HOWS = fuzz.shake, fuzz.twist_json, fuzz.twist_text, fuzz.twist_mat, fuzz.twist_zip, fuzz.twist_safetensors
+
+
+@pytest.mark.parametrize('damage', HOWS)
 def test_the_same_seed_does_the_same_damage(damage):
     b = b'{"a": [1, 2, {"b": "c"}], "d": null}\nx,y\n1,2'
     def made(seed): return [damage(random.Random(f'{seed} {i}'), b, [b]) for i in range(60)]
@@ -54,5 +58,5 @@ def test_what_reaches_new_lines_is_kept():
     from sshpe.run import config
     def read(b): config(dict(labels=len(b) - 36))
     t, cover = target(read), fuzz.Coverage()
-    ends = [end for _, _, end in fuzz.cases(t, 30, 0, 5, None, print, cover)]
+    ends = [end for _, _, end in fuzz.cases(t, 30, 0, 5, cover)]
     assert {'fine', 'refused'} >= set(ends) and t.kept and 5 < len(cover.lines) < 60

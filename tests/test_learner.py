@@ -31,7 +31,10 @@ def networks(r, p, seed=5):
     students = [new(seed+s) for s in range(r.students)]
     others = [new(seed+7+s).requires_grad_(False) for s in range(r.students)]
     torch.manual_seed(seed)
-    for f in students+others: nn.init.normal_(f.head.weight, std=.2)
+    for f in students+others:
+        nn.init.normal_(f.head.weight, std=.2)
+        for m in f.modules():  # residual branches begin at 0 otherwise, and see no neighbours
+            if isinstance(m, nn.BatchNorm2d): nn.init.ones_(m.weight)
     return students, (students if r.teacher == 'student' else others)[:r.teaching]+others[:r.teaching*r.past]
 
 def hidden(store, *joints):

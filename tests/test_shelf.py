@@ -72,7 +72,8 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_the_lock_of_the_dead_is_nobody_s(tmp_path):
-    (tmp_path/'f').mkdir(); (tmp_path/'f/.lock').write_text(''); (tmp_path/'f/.00001.tmpxyz').write_text('half'); (tmp_path/'f/00000').write_text('whole')
+    (tmp_path/'f').mkdir()
+    for name, text in (('.lock', ''), ('.00001.tmpxyz', 'half'), ('00000', 'whole')): (tmp_path/'f'/name).write_text(text)
     with alone(tmp_path/'f'): assert sorted(p.name for p in (tmp_path/'f').iterdir()) == ['.lock', '00000']
 
 
@@ -92,7 +93,8 @@ def shelf_of(pictures, folder, encode, show=None, page=5):
 @pytest.mark.parametrize('rows', [3, np.int64(22), [0], [5, 4, 4, 22, 0], np.arange(23), np.array([[1, 2], [3, 20]]), []])
 def test_a_shelf_is_an_array(pictures, tmp_path, rows):
     plain = shelf_of(pictures, tmp_path, lambda p: p.tobytes())
-    assert plain.shape == pictures.shape and len(plain) == 23 and (plain[rows] == pictures[np.asarray(rows, int)]).all() and plain[rows].flags.writeable
+    assert plain.shape == pictures.shape and len(plain) == 23
+    assert (plain[rows] == pictures[np.asarray(rows, int)]).all() and plain[rows].flags.writeable
     assert plain.marks.tolist() == [i//5*5 for i in range(23)]
 
 

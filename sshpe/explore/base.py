@@ -114,7 +114,7 @@ def turned(self:Explorer, name:str, value): # field, its control's value
     try: self.set(**{name: from_control(value, getattr(self._state, name))})
     except InputError as e: self.tell(str(e))
 
-# %% ../../nbs/explore/00a_base.ipynb #f6929b94
+# %% ../../nbs/explore/00a_base.ipynb #62f3fe57
 @patch
 def render(self:Explorer):
     "Show the state."
@@ -147,7 +147,8 @@ def code(self:Explorer)->str:
 
 @patch
 def _repr_mimebundle_(self:Explorer, **kw): # the widget where a kernel runs, otherwise the picture
-    return {**self.widget._repr_mimebundle_(**kw), 'text/plain': self.code(), 'image/png': base64.b64encode(self.png()).decode()}
+    picture = base64.b64encode(self.png()).decode()
+    return {**self.widget._repr_mimebundle_(**kw), 'text/plain': self.code(), 'image/png': picture}
 
 # %% ../../nbs/explore/00a_base.ipynb #2392e16c
 @patch
@@ -158,8 +159,9 @@ def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
     try: what[m['event']]()
     except InputError as e: self.tell(str(e))
 
-# %% ../../nbs/explore/00a_base.ipynb #0bcf21e9
-WIDTHS = {W.BoundedIntText: '120px', W.Checkbox: 'auto', W.ToggleButtons: 'max-content', W.Dropdown: '210px', W.FloatRangeSlider: '320px'} # of controls; others 260px
+# %% ../../nbs/explore/00a_base.ipynb #40337387
+WIDTHS = {W.BoundedIntText: '120px', W.Checkbox: 'auto', W.ToggleButtons: 'max-content', W.Dropdown: '210px',
+          W.FloatRangeSlider: '320px'} # of controls; others 260px
 
 def dressed(controls:dict, # field -> control
             turned, # called with a field and its control's new value
@@ -187,8 +189,8 @@ def laid_out(self:Explorer)->W.Widget:
     "The page of an explorer."
     rest, wrap = dict(self.controls), W.Layout(flex_flow='row wrap')
     below = self.beside(rest)
-    go = [button('previous', lambda: self.hear(dict(event='previous'))), button('next', lambda: self.hear(dict(event='next'))),
-          button('reset', lambda: self.set(**asdict(self.first)))]
+    go = [button(event, lambda event=event: self.hear(dict(event=event))) for event in ('previous', 'next')]
+    go.append(button('reset', lambda: self.set(**asdict(self.first))))
     page = W.VBox([W.HBox(go+list(rest.values()), layout=wrap), self.panels, *below])
     page.add_class('sshpe-explorer'); page.add_class(f'sshpe-{type(self).__name__}')
     return page

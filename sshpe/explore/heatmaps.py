@@ -57,7 +57,7 @@ def figures(target:torch.Tensor, # (J,h,w)
     return dict(kept=kept.float().mean().item(), error=value((xy-xyv[:,:2]).norm(dim=-1), known, torch.median),
                 peak=value(target.amax((-2, -1)), show, torch.mean), entropy=value(entropy(target), show, torch.mean))
 
-# %% ../../nbs/explore/01_heatmaps.ipynb #19c75efb
+# %% ../../nbs/explore/01_heatmaps.ipynb #33065b7c
 def histogram(peaks, # any number of pooled peaks
               tau:float, # the gate
               title:str='', # whose peaks
@@ -67,9 +67,11 @@ def histogram(peaks, # any number of pooled peaks
     edges, kept = np.linspace(0, 1.2, 25), peaks > tau
     n, all_ = (np.histogram(q.clip(0, 1.2), edges)[0] for q in (peaks[kept], peaks))
     top = 1.4*max(all_.max(), 1)
-    marks = [Mark('bars', edges, all_, '#999999', label='dropped'), Mark('bars', edges, n, '#0072B2', label='kept'), Mark('-', [tau, tau], [0, top], '#D55E00', 2, 'τ')]
+    marks = [Mark('bars', edges, all_, '#999999', label='dropped'), Mark('bars', edges, n, '#0072B2', label='kept'),
+             Mark('-', [tau, tau], [0, top], '#D55E00', 2, 'τ')]
     words = f'{title}: {kept.sum():,} of {len(peaks):,} peaks above τ = {tau:.2f}, {kept.mean():.0%}'
-    return chart('histogram', marks, ('height of the pooled peak', 0, 1.2), ('joints', 0, top), 360, 150, title=words, pick=True), float(kept.mean())
+    x, y = ('height of the pooled peak', 0, 1.2), ('joints', 0, top)
+    return chart('histogram', marks, x, y, 360, 150, title=words, pick=True), float(kept.mean())
 
 # %% ../../nbs/explore/01_heatmaps.ipynb #2916dea4
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class HeatmapState(PeopleState):
     refined:bool = True # the target is refined
     everyone:bool = False # the histogram shows the whole data set
 
-# %% ../../nbs/explore/01_heatmaps.ipynb #318f63a0
+# %% ../../nbs/explore/01_heatmaps.ipynb #c6ec8b21
 class HeatmapExplorer(PeopleExplorer):
     "From one look to a target, joint by joint."
     State, slider = HeatmapState, 'tau'
@@ -96,9 +98,10 @@ class HeatmapExplorer(PeopleExplorer):
         r = self.x.recipe
         return dict(network=self.names()[0], tau=r.tau if np.isfinite(r.tau) else .1, views=r.pooled, pool=r.pool)
     def person_controls(self):
-        return dict(network=W.Dropdown(options=self.names()), joint=W.Dropdown(options=joint_names(self.x.skeleton)),
+        pick, joints = W.ToggleButtons, joint_names(self.x.skeleton)
+        return dict(network=W.Dropdown(options=self.names()), joint=W.Dropdown(options=joints),
                     tau=W.FloatSlider(min=0, max=1.2, step=.01, description='τ'), opacity=W.FloatSlider(min=0, max=1, step=.05),
-                    views=W.IntSlider(min=1, max=9), kind=W.ToggleButtons(options=('weak', 'strong')), pool=W.ToggleButtons(options=tuple(POOLS)),
+                    views=W.IntSlider(min=1, max=9), kind=pick(options=('weak', 'strong')), pool=pick(options=tuple(POOLS)),
                     refined=W.Checkbox(), everyone=W.Checkbox(), layers=W.SelectMultiple(options=LAYERS, rows=len(LAYERS)))
 
     def recipe(self, s): # a state -> Recipe
@@ -115,7 +118,7 @@ class HeatmapExplorer(PeopleExplorer):
 # %% ../../nbs/explore/01_heatmaps.ipynb #f5b20930
 from fastcore.basics import patch
 
-# %% ../../nbs/explore/01_heatmaps.ipynb #40f82f5d
+# %% ../../nbs/explore/01_heatmaps.ipynb #69b7b989
 @patch
 def people_scene(self:HeatmapExplorer, s): # a state -> rows, figures
     "The target's pose, the layers, the histogram."
@@ -129,13 +132,14 @@ def people_scene(self:HeatmapExplorer, s): # a state -> rows, figures
     cmap = lambda n: draw.UNCERTAINTY if n == 'uncertainty' else draw.HEAT
     layer = {n: joint_layer(n, maps[n], s.joint, sk, s.opacity, cmap(n)) for n in LAYERS}
     top = lambda n: f'{n} {layer[n].values.max():.2f}' + ' = target'*(n == target)
-    taught = view('taught', k.images[0], [replace(l, opacity=0) for l in layer.values()], pose(xy, sk, kept)+cross, 130, labels=True,
-                  title=f'taught: {int(kept.sum())} of {len(sk)} joints')
+    unseen = [replace(l, opacity=0) for l in layer.values()]  # for the cursor's line
+    title = f'taught: {int(kept.sum())} of {len(sk)} joints'
+    taught = view('taught', k.images[0], unseen, pose(xy, sk, kept)+cross, 130, labels=True, title=title)
     row = [taught, *(view(n, k.images[0], [layer[n]], cross, 130, title=top(n)) for n in LAYERS if n in s.layers)]
     if s.everyone: peaks, whose = self.everyone(s, r).peak[self.names().index(s.network)], f'{len(self.store(s))} people'
     else: peaks, whose = maps['pooled'].amax((-2, -1)).numpy(), 'this person'
     bars, share = histogram(peaks, s.tau, whose)
     scales = [scale(c) for c in dict.fromkeys(map(cmap, s.layers))]
     said = lambda name, form, unit='': (name, f[name], f'{name} –' if f[name] is None else f'{name} {f[name]:{form}}{unit}')
-    return [row, [bars, *scales]], [said('kept', '.0%'), said('error', '.1f', ' px'), said('peak', '.2f'), said('entropy', '.1f', ' bit'),
-                                    ('share', share, f'kept in the histogram {share:.0%}')]
+    words = [said('kept', '.0%'), said('error', '.1f', ' px'), said('peak', '.2f'), said('entropy', '.1f', ' bit')]
+    return [row, [bars, *scales]], [*words, ('share', share, f'kept in the histogram {share:.0%}')]

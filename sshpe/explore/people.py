@@ -48,7 +48,7 @@ def store_of(data, # `People`, a `Store`, or a source's line
     need(people.skeleton.joints == x.skeleton.joints, f'{people.name} has other joints than {x.where}.')
     return build_store(people[:n], x.preset.size, MARGIN, workers=4)
 
-# %% ../../nbs/explore/00b_people.ipynb #4b1a71b7
+# %% ../../nbs/explore/00b_people.ipynb #00f430f0
 def is_photo(data)->bool: # whatever an explorer is given
     "Is it the path of a picture?"
     return isinstance(data, (str, Path)) and Path(data).suffix.lower() in ('.jpg', '.jpeg', '.png', '.webp')
@@ -61,9 +61,9 @@ def photo_store(path, # of a picture
     path = Path(path).expanduser().resolve()
     W, H = open_photo(path).size
     need(len(box) in (0, 4), f'a box is x, y, width and height in photo pixels, not {box}.')
-    if box:
-        (x0, y0, w, h) = box
-        need(min(w, h) >= 1 and x0 < W and y0 < H and x0+w > 0 and y0+h > 0, f'the box {box} is outside {path.name}, which is {W} x {H} pixels.')
+    x, y, w, h = box or (0, 0, W, H)
+    inside = min(w, h) >= 1 and x < W and y < H and x+w > 0 and y+h > 0
+    need(inside, f'the box {box} is outside {path.name}, which is {W} x {H} pixels.')
     people = whole_photos(path.stem, path.parent, [path.name], [box] if box else None, skeleton=x.skeleton)
     with tempfile.TemporaryDirectory() as cache:
         s = build_store(people, x.preset.size, MARGIN, cache)
@@ -139,7 +139,7 @@ def joint_layer(name:str, # as the cursor's line says it
     else: values, colours = draw.one_map(maps, None if joint == 'max' else skeleton.joints.index(joint)), None
     return Layer(name, values, opacity, cmap, lo, hi, colours)
 
-# %% ../../nbs/explore/00b_people.ipynb #38e88b7c
+# %% ../../nbs/explore/00b_people.ipynb #7c603849
 @dataclass(frozen=True)
 class PeopleState(State):
     "Whom an explorer shows."
@@ -156,7 +156,7 @@ class PeopleExplorer(Explorer):
     def __init__(self, nets, # a `Result`, a run's folder, or the name of a shipped one
                  data='people:val', # `People`, a `Store`, a source's line, or the path of a photo
                  **state): # fields of `State`
-        self.x, self.stores = networks(nets), Memory(4)
+        self.x, self.stores, self.pages = networks(nets), Memory(4), Memory(10*self.STRIP)
         if is_photo(data): data, state = 'people:val', {'photo': str(data), **state}
         super().__init__(nets, data, **state)
 
@@ -165,15 +165,16 @@ class PeopleExplorer(Explorer):
     def order(self, s): return np.arange(len(self.store(s))) # people in the strip
 
     def own_controls(self):
-        return dict(person=W.BoundedIntText(min=0, max=0), seed=W.BoundedIntText(min=0, max=2**31-1), **self.person_controls(),
-                    photo=W.Text(continuous_update=False), box=W.Text(continuous_update=False))
+        who = dict(person=W.BoundedIntText(min=0, max=0), seed=W.BoundedIntText(min=0, max=2**31-1))
+        photo = {k: W.Text(continuous_update=False) for k in ('photo', 'box')}
+        return {**who, **self.person_controls(), **photo}
     def scene(self, s):
         rows, said = self.people_scene(s)
         return [self.strip(s), *rows], said
     def fit(self, s): self.controls['person'].max = len(self.store(s))-1
     def step(self, by):
-        order = self.order(self._state).tolist()
-        if order: self.set(person=order[(order.index(self._state.person)+by)%len(order)] if self._state.person in order else order[0])
+        order, who = self.order(self._state).tolist(), self._state.person
+        if order: self.set(person=order[(order.index(who)+by)%len(order)] if who in order else order[0])
     def picked(self, panel, xy):
         if panel.startswith('person-'): self.set(person=int(panel[7:]))
     def brushed(self, panel, box):
@@ -205,15 +206,16 @@ def looks(self:PeopleExplorer, s, # a state
     p, flip = self.x.preset, self.x.skeleton.flip
     return self.memory.get_or(('looks', *keys), lambda: together(views, store, s.person, p.stride, flip))
 
-# %% ../../nbs/explore/00b_people.ipynb #71154690
+# %% ../../nbs/explore/00b_people.ipynb #1a44328b
 @patch
 def strip(self:PeopleExplorer, s)->list: # a state -> panels
     "The people around the chosen one."
     order = np.asarray(self.order(s))
     at = np.flatnonzero(order == s.person)
     page = order[(at[0] if len(at) else 0)//self.STRIP*self.STRIP:][:self.STRIP].tolist()
-    row = [self.memory.get_or(('small', s.photo, s.box, s.n, i, i == s.person), lambda: small(self.store(s), i, i == s.person)) for i in page]
-    return [*row, self.memory.get_or(('photo', s.photo, s.box), lambda: photo_panel(s.photo, s.box))] if s.photo else row
+    def one(i): return self.pages.get_or((s.photo, s.box, s.n, i, i == s.person), lambda: small(self.store(s), i, i == s.person))
+    row = [one(i) for i in page]
+    return [*row, self.pages.get_or((s.photo, s.box), lambda: photo_panel(s.photo, s.box))] if s.photo else row
 
 def small(store, i:int, # whose crops, which person
           chosen:bool, # outlined
@@ -230,9 +232,10 @@ def photo_panel(path, # of a picture
     x, y, w, h = box or (0, 0, *photo.size)
     edge = Mark('--', [x, x+w, x+w, x, x], [y, y, y+h, y+h, y], '#D55E00', 2)
     small = photo.resize([max(1, round(n*240/max(photo.size))) for n in photo.size])
-    return view('photo', np.asarray(small), (), [edge], small.width, photo.size[::-1], title='draw a box around a person', frame='', brush=True)
+    title = 'draw a box around a person'
+    return view('photo', np.asarray(small), (), [edge], small.width, photo.size[::-1], title=title, frame='', brush=True)
 
-# %% ../../nbs/explore/00b_people.ipynb #eaf8554f
+# %% ../../nbs/explore/00b_people.ipynb #ee894f25
 @patch
 def uploaded(self:PeopleExplorer, files): # of a W.FileUpload
     "Look at an uploaded photo; it is kept beside the crops, so that the state can name it."
@@ -251,7 +254,8 @@ def beside(self:PeopleExplorer, controls:dict)->list: # -> widgets
     self.upload.add_class('sshpe-control-upload')
     self.upload.observe(lambda c: self.uploaded(c['new']), 'value')
     mine = W.HBox([self.upload, controls.pop('photo'), controls.pop('box')], layout=W.Layout(flex_flow='row wrap'))
-    return [W.Accordion([mine], titles=('a photo of your own: upload it or give its path, then draw the box',), selected_index=None)]
+    title = 'a photo of your own: upload it or give its path, then draw the box'
+    return [W.Accordion([mine], titles=(title,), selected_index=None)]
 
 @patch
 def arguments(self:PeopleExplorer)->list: # code of what is given

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Told', 'told', 'found', 'Failures', 'answers', 'failures', 'RunsState', 'RunsExplorer', 'log_chart', 'joints_chart']
 
-# %% ../../nbs/explore/06_runs.ipynb #5f37b353
+# %% ../../nbs/explore/06_runs.ipynb #cec23688
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +21,11 @@ from .panels import Mark, chart, pose, view
 from .people import MARGIN, networks
 from .teachers import RUNS
 from .views import short
+from ..learner import LOSSES
 from ..metric import per_person_oks, read_results
 from ..training import upright
 
-# %% ../../nbs/explore/06_runs.ipynb #efdfa655
+# %% ../../nbs/explore/06_runs.ipynb #7631ef8b
 @dataclass(frozen=True, eq=False)
 class Told:
     "What is known about a run without its networks."
@@ -59,7 +60,7 @@ def found(places)->tuple: # folders of runs, summaries, or folders of either -> 
     need(out, f'there is no run in {", ".join(map(str, places))}.')
     return out, bad
 
-# %% ../../nbs/explore/06_runs.ipynb #755ed290
+# %% ../../nbs/explore/06_runs.ipynb #d2471333
 @dataclass(frozen=True, eq=False)
 class Failures:
     "The people on whom a run does worst, the worst first."
@@ -91,7 +92,7 @@ def failures(where, # a run's folder
         s = replace(s, canvases=Rows(np.array(s.canvases)))
     return Failures(x, rows, oks[rows], to_crop(xy[rows], s.matrix), s)
 
-# %% ../../nbs/explore/06_runs.ipynb #47bfec94
+# %% ../../nbs/explore/06_runs.ipynb #962552af
 @dataclass(frozen=True)
 class RunsState(State):
     "What the runs explorer shows."
@@ -128,7 +129,7 @@ class RunsExplorer(Explorer):
     def picked(self, panel, xy):
         if panel.startswith('failure-'): self.set(failure=int(panel[8:]), opened=True)
 
-# %% ../../nbs/explore/06_runs.ipynb #c44f6528
+# %% ../../nbs/explore/06_runs.ipynb #583e2a59
 @patch
 def failures_of(self:RunsExplorer, s)->Failures: # a state
     "The worst people of the state's run."
@@ -151,16 +152,16 @@ def render(self:RunsExplorer):
     s = self._state
     self.below.children = [self.heatmaps(s).widget] if s.worst and s.opened else []
 
-# %% ../../nbs/explore/06_runs.ipynb #fe5d7d2f
-def log_chart(name:str, runs:dict, column:str): # of the panel, of Told, of the log -> Panel
+# %% ../../nbs/explore/06_runs.ipynb #52732724
+def log_chart(name:str, runs:dict, column:str, labels:bool): # of the panel, of Told, of the log -> Panel
     "A column of the log of each run."
     marks, end, top = [], 1, 0
     for (k, t), c in zip(runs.items(), RUNS):
         at = [(x, y) for x, y in zip(t.curve.get('step', ()), t.curve.get(column, ())) if y is not None]
         if not at: continue
         x, y = np.array(at, float).T
-        marks.append(Mark('-', x, y, c, 1.5, k)); end, top = max(end, x[-1]), max(top, y.max())
-    return chart(name, marks, ('step', 0, float(end)), (column.replace('_', ' '), 0, 1.05*float(top) or 1.), 330, 170, title=column.replace('_', ' ') if marks else f'no log of {column}')
+        marks.append(Mark('-', x, y, c, 1.5, k*labels)); end, top = max(end, x[-1]), max(top, y.max())
+    return chart(name, marks, ('step', 0, float(end)), (column.replace('_', ' '), 0, 1.05*float(top) or 1.), 390, 170, title=f'{column.replace("_", " ")}{", summed over students"*(column in LOSSES)}' if marks else f'no log of {column}')
 
 def joints_chart(runs:dict, network:str): # of Told -> Panel
     "PCK by joint."
@@ -171,22 +172,22 @@ def joints_chart(runs:dict, network:str): # of Told -> Panel
     ticks = tuple((j, short(n)) for j, n in enumerate(joints))
     return chart('joints', marks, ('joint', -.6, len(joints)-.4+.22*max(map(len, runs)), ticks), ('PCK@0.1, %', 0, 100), 780, 150, title=f'right joints, by joint ({network})')
 
-# %% ../../nbs/explore/06_runs.ipynb #73ba09ab
+# %% ../../nbs/explore/06_runs.ipynb #0a6d8320
 @patch
 def scene(self:RunsExplorer, s): # a state -> rows, figures
     "Curves, joints, failures."
     need(s.runs, 'choose a run, or several.')
     need(len(s.runs) <= len(RUNS), f'{len(s.runs)} runs are too many to compare: choose at most {len(RUNS)}.')
     runs = {k: self.all[k] for k in s.runs}
-    say = lambda k, m: (f'{k} {m}', v := score(vars(runs[k]), m, s.network), f'{k}: '*(m == 'PCK')+f'{m} {"–" if v is None else f"{v:.1f}"}')
+    say = lambda k, m: (f'{k} {m}', v := score(vars(runs[k]), m, s.network), f'{k}: '*(m == 'PCK')+f'{m.partition("_")[0]} {"–" if v is None else f"{v:.1f}"}')
     said = [say(k, m) for k in runs for m in ('PCK', 'AP_box')]
-    rows = [[log_chart('loss', runs, s.loss), log_chart('telemetry', runs, s.telemetry)], [joints_chart(runs, s.network)]]
+    rows = [[log_chart('loss', runs, s.loss, True), log_chart('telemetry', runs, s.telemetry, False)], [joints_chart(runs, s.network)]]
     if self.bad: said.append(('unreadable', len(self.bad), f'{len(self.bad)} runs cannot be read'))
     if not s.worst: return rows, said
     f, first = self.failures_of(s), s.failure//self.STRIP*self.STRIP
     def small(i):
         k, joints = f.store.keypoints[i], f.x.skeleton
-        truth = Mark('+', *k[k[:,2] > 0,:2].T, '#F0F0F0', 2.5)
+        truth = Mark('+', *k[k[:,2] > 0,:2].T, '#F0F0F0', 1.6)
         return view(f'failure-{i}', upright(f.store, [i])[0], (), [*pose(f.xy[i], joints, size=1.5), truth], 64, title=f'{f.oks[i]:.2f}', frame='', pick=True, chosen=i == s.failure)
     strip = [self.memory.get_or(('small', s.worst, i, i == s.failure), lambda: small(i)) for i in range(len(f.rows))[first:first+self.STRIP]]
-    return [*rows, strip], [*said, ('oks', float(f.oks[s.failure]), f'{s.worst}: OKS {f.oks[s.failure]:.2f} of person {f.rows[s.failure]}')]
+    return [*rows, strip], [*said, ('oks', float(f.oks[s.failure]), f'OKS {f.oks[s.failure]:.2f} of person {f.rows[s.failure]}')]

@@ -6,7 +6,7 @@
 __all__ = ['SORTS', 'STUDENTS', 'taken', 'in_box', 'ranked', 'SelectionState', 'SelectionExplorer', 'joints_chart', 'scatter',
            'figures']
 
-# %% ../../nbs/explore/03_selection.ipynb #8830f153
+# %% ../../nbs/explore/03_selection.ipynb #75920773
 from dataclasses import dataclass
 import ipywidgets as W, numpy as np, torch
 from fastcore.basics import patch
@@ -18,7 +18,7 @@ from .views import short
 from ..heatmap import decode
 from ..uncertainty import deviation, own, select
 
-# %% ../../nbs/explore/03_selection.ipynb #5e8c8fdc
+# %% ../../nbs/explore/03_selection.ipynb #48a8af17
 def taken(values, # (S,…) one for each student's offer
           u, # (S,N,J) uncertainties, or (S,J)
           m:float, # the margin
@@ -28,7 +28,7 @@ def taken(values, # (S,…) one for each student's offer
     mine = own(u[:,None] if u.dim() == 2 else u, m).view(u.shape)
     return torch.where(mine, values, values.roll(1, 0)).numpy(), mine.numpy()
 
-# %% ../../nbs/explore/03_selection.ipynb #6ccb61c1
+# %% ../../nbs/explore/03_selection.ipynb #c2f30f86
 SORTS = ('data', 'loss', 'uncertainty', 'disagreement')
 
 def in_box(c, # `Crowd`
@@ -44,11 +44,11 @@ def ranked(c, # `Crowd`
            box=(), # see `in_box`
           )->np.ndarray: # numbers of people
     "People in the order of the strip."
-    key = dict(data=np.zeros(len(c.apart)), loss=c.loss.mean(0), uncertainty=c.u.mean((0, 2)), disagreement=c.apart.mean(1))[by]
-    order = np.argsort(-key, kind='stable')
+    keys = dict(data=np.zeros(len(c.apart)), loss=c.loss.mean(0), uncertainty=c.u.mean((0, 2)), disagreement=c.apart.mean(1))
+    order = np.argsort(-keys[by], kind='stable')
     return order[in_box(c, box)[order]]
 
-# %% ../../nbs/explore/03_selection.ipynb #c9b789a4
+# %% ../../nbs/explore/03_selection.ipynb #37000379
 STUDENTS = ('#009E73', '#CC79A7') # the colours of the two students
 
 @dataclass(frozen=True)
@@ -65,11 +65,12 @@ class SelectionExplorer(PeopleExplorer):
     State, slider = SelectionState, 'margin'
 
     def defaults(self):
-        need(len(self.x.teachers) > 1, f'{self.x.where} has one network: selection needs the two of a recipe like denoise-select.')
+        need(len(self.x.teachers) > 1, f'{self.x.where} has one network: selection needs two, as of denoise-select.')
         return dict(margin=float(np.clip(self.x.recipe.margin, -.5, .5)))
     def person_controls(self):
         return dict(joint=W.Dropdown(options=joint_names(self.x.skeleton)), margin=W.FloatSlider(min=-.5, max=.5, step=.01),
-                    opacity=W.FloatSlider(min=0, max=1, step=.05), sort=W.ToggleButtons(options=SORTS), brush=W.Text(continuous_update=False))
+                    opacity=W.FloatSlider(min=0, max=1, step=.05), sort=W.ToggleButtons(options=SORTS),
+                    brush=W.Text(continuous_update=False))
     def order(self, s): return ranked(self.everyone(s, self.x.recipe), s.sort, s.brush)
     def brushed(self, panel, box):
         if panel != 'scatter': return super().brushed(panel, box)
@@ -79,7 +80,7 @@ class SelectionExplorer(PeopleExplorer):
         if panel == 'scatter': self.set(brush=())
         else: super().picked(panel, xy)
 
-# %% ../../nbs/explore/03_selection.ipynb #21037531
+# %% ../../nbs/explore/03_selection.ipynb #cb9a4d17
 @patch
 def people_scene(self:SelectionExplorer, s): # a state -> rows, figures
     "The students, the joints, everybody."
@@ -94,29 +95,35 @@ def people_scene(self:SelectionExplorer, s): # a state -> rows, figures
         marks = [Mark('o', *got[mine[n]].T, STUDENTS[n], 4), Mark('x', *got[~mine[n]].T, STUDENTS[1-n], 4)]
         heat = joint_layer(f'pool {n+1}', o.P[n,0], s.joint, sk, s.opacity)
         doubt = joint_layer(f'U {n+1}', U[n], s.joint, sk, s.opacity, draw.UNCERTAINTY)
-        row += [view(f'pool-{n+1}', k.images[0], [heat], width=130, labels=not n, title=f'student {n+1}: pool {heat.values.max():.2f}'),
-                view(f'doubt-{n+1}', k.images[0], [doubt], width=130, title=f'student {n+1}: U {doubt.values.max():.2f}'),
-                view(f'taken-{n+1}', k.images[0], (), marks, 130, title=f'takes {int(mine[n].sum())} of its own')]
+        im, who = k.images[0], f'student {n+1}'
+        row += [view(f'pool-{n+1}', im, [heat], width=130, labels=not n, title=f'{who}: pool {heat.values.max():.2f}'),
+                view(f'doubt-{n+1}', im, [doubt], width=130, title=f'{who}: U {doubt.values.max():.2f}'),
+                view(f'taken-{n+1}', im, (), marks, 130, title=f'takes {int(mine[n].sum())} of its own')]
     c = self.everyone(s, r)
-    return [row, [joints_chart(o.u[:2,0], mine, sk), scatter(c, s.person, s.brush)], [scale(), scale(draw.UNCERTAINTY)]], figures(c, mine, s.margin)
+    charts = [joints_chart(o.u[:2,0], mine, sk), scatter(c, s.person, s.brush)]
+    return [row, charts, [scale(), scale(draw.UNCERTAINTY)]], figures(c, mine, s.margin)
 
-# %% ../../nbs/explore/03_selection.ipynb #0a94e9b9
+# %% ../../nbs/explore/03_selection.ipynb #ba138632
 def joints_chart(u, mine, skeleton): # (2,J), (2,J) bool, Skeleton -> Panel
     "Both students' uncertainty about each joint; a full dot trusts itself."
-    J, marks = len(skeleton), []
-    for n in (0, 1):
-        marks += [Mark('o', np.flatnonzero(mine[n]), u[n][mine[n]], STUDENTS[n], 4, f'student {n+1}: own'), Mark('ring', np.flatnonzero(~mine[n]), u[n][~mine[n]], STUDENTS[n], 4)]
+    J, marks, title = len(skeleton), [], 'this person: full dots trust themselves, rings take the other'
+    for n, colour in enumerate(STUDENTS):
+        for which, kind, label in ((mine[n], 'o', f'student {n+1}: own'), (~mine[n], 'ring', '')):
+            marks.append(Mark(kind, np.flatnonzero(which), u[n][which], colour, 4, label))
     ticks = tuple((j, short(name)) for j, name in enumerate(skeleton.joints))
-    return chart('joints', marks, ('joint', -.6, J-.4, ticks), ('uncertainty u', 0, .5), 600, 190, title='this person: full dots trust themselves, rings take the other')
+    return chart('joints', marks, ('joint', -.6, J-.4, ticks), ('uncertainty u', 0, .5), 600, 190, title=title)
 
 def scatter(c, person:int, box): # Crowd, which one is chosen, rectangle -> Panel
     "Uncertainty against true error, everybody's joints."
     top = float(np.nanmax(c.error, initial=1))
     marks = [Mark('o', c.u[n], c.error[n], STUDENTS[n], 1.5, f'student {n+1}', .35) for n in (0, 1)]
     marks.append(Mark('ring', c.u[:2,person], c.error[:2,person], '#D55E00', 4, 'this person'))
-    if len(box): marks.append(Mark('--', [box[i] for i in (0, 2, 2, 0, 0)], [box[i] for i in (1, 1, 3, 3, 1)], '#D55E00', 2))
-    words = f'{c.u.shape[1]} people; in the rectangle {int(in_box(c, box).sum())}' if len(box) else f'{c.u.shape[1]} people; draw a rectangle'
-    return chart('scatter', marks, ('uncertainty u', 0, .5), ('true error, crop pixels', 0, top), 380, 190, title=words, brush=True)
+    title = f'{c.u.shape[1]} people; draw a rectangle'
+    if len(box):
+        marks.append(Mark('--', [box[i] for i in (0, 2, 2, 0, 0)], [box[i] for i in (1, 1, 3, 3, 1)], '#D55E00', 2))
+        title = f'{int(in_box(c, box).sum())} of {c.u.shape[1]} people in the rectangle'
+    x, y = ('uncertainty u', 0, .5), ('true error, crop pixels', 0, top)
+    return chart('scatter', marks, x, y, 380, 190, title=title, brush=True)
 
 def figures(c, mine, m): # Crowd, (2,J) bool, margin -> figures
     "Own shares; everybody's own share and median errors: of the own, the other's, the taken target."
@@ -124,7 +131,8 @@ def figures(c, mine, m): # Crowd, (2,J) bool, margin -> figures
     known = np.isfinite(c.error).any()
     mid = lambda e: float(np.nanmedian(e)) if known else None
     e = dict(own=mid(c.error[:2]), taken=mid(got), best=mid(c.error[:2].min(0)))
-    words = {k: f'{k} {"–" if v is None else f"{v:.1f} px"}' for k, v in e.items()}
-    return [*((f'own{n+1}', float(mine[n].float().mean()), f'student {n+1} trusts itself {mine[n].float().mean():.0%}') for n in (0, 1)),
-            ('everyone', float(everyones.mean()), f'everybody {everyones.mean():.0%}'),
-            *((k, v, f'median error: {words[k]}' if k == 'own' else words[k]) for k, v in e.items())]
+    shares = dict(own1=mine[0].float().mean().item(), own2=mine[1].float().mean().item(), everyone=float(everyones.mean()))
+    words = dict(own1='student 1 trusts itself', own2='student 2 trusts itself', everyone='everybody',
+                 own='median error: own', taken='taken', best='the better of both')
+    px = {k: '–' if v is None else f'{v:.1f} px' for k, v in e.items()}
+    return [*((k, v, f'{words[k]} {v:.0%}') for k, v in shares.items()), *((k, v, f'{words[k]} {px[k]}') for k, v in e.items())]

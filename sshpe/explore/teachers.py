@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RUNS', 'shipped', 'record', 'at', 'apart', 'asked', 'error', 'TeachersState', 'TeachersExplorer']
 
-# %% ../../nbs/explore/05_teachers.ipynb #f2782a5d
+# %% ../../nbs/explore/05_teachers.ipynb #1eea6ba8
 from dataclasses import dataclass
 from pathlib import Path
 import ipywidgets as W, numpy as np, torch
@@ -13,13 +13,13 @@ from fastcore.basics import patch
 from .. import draw, run
 from ..check import choose, need
 from .base import Explorer, State
-from .panels import Mark, chart, scale, view
+from .panels import Mark, Panel, chart, scale, view
 from .people import joint_layer, joint_names
 from ..heatmap import decode
 from ..record import LOGGED, Record, from_bytes, read_record
 from ..skeleton import COCO17, Skeleton
 
-# %% ../../nbs/explore/05_teachers.ipynb #590ffef2
+# %% ../../nbs/explore/05_teachers.ipynb #b6af2cd6
 def shipped()->list: # of names
     "The recordings that come with the kit."
     return sorted(p.name for p in (run.home()/'data/records').iterdir() if p.is_dir())
@@ -30,7 +30,7 @@ def record(x # a `Record`, a run's folder, or the name of a shipped recording
     if isinstance(x, Record): return x
     return read_record(x if Path(x).is_dir() else run.home()/'data/records'/choose(str(x), shipped(), "run's folder or shipped recording"))
 
-# %% ../../nbs/explore/05_teachers.ipynb #a1535f9f
+# %% ../../nbs/explore/05_teachers.ipynb #00eb800c
 def at(r:Record, step:int)->int: # number of a point
     "The last point at or before a step; the first one before it."
     return max(0, int(np.searchsorted(r.step, step, side='right'))-1)
@@ -52,7 +52,7 @@ def error(H, # (J,h,w)
     off = np.linalg.norm(decode(torch.tensor(H), stride)[0].numpy()-xyv[:,:2], axis=-1)[xyv[:,2] > 0]
     return float(np.median(off)) if len(off) else None
 
-# %% ../../nbs/explore/05_teachers.ipynb #b7fe4aea
+# %% ../../nbs/explore/05_teachers.ipynb #174316ff
 RUNS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9' # of the runs
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class TeachersExplorer(Explorer):
         elif panel.startswith('film-'): self.set(step=int(panel.rpartition('-')[2]))
         elif panel in ('distance', 'mismatch', 'loss'): self.set(step=round(xy[0]))
 
-# %% ../../nbs/explore/05_teachers.ipynb #ba48535e
+# %% ../../nbs/explore/05_teachers.ipynb #4c547a96
 @patch
 def painted(self:TeachersExplorer, s, r:Record, point:int, network:str, **more): # -> Panel; more: fields of `Panel`
     "A moment of a network, on the chosen person."
@@ -108,21 +108,22 @@ def film(self:TeachersExplorer, s, n:int)->list: # number of the run -> panels
     "A run's networks now, and one of them over time."
     r, now = self.records[n], at(self.records[n], s.step)
     key = lambda *k: ('film', n, s.person, s.joint, s.opacity, *k)
-    row = [self.painted(s, r, now, k, name=f'now-{r.name}-{k}', width=84, title=f'{r.name if k == "student" else ""}\n{k} {r.step[now]}'.strip()) for k in r.networks]
+    label = self.memory.get_or(('label', n), lambda: Panel(f'label-{r.name}', (0, 1), (0, 1), 125, 20, r.name, marks=(Mark('-', [.1, .9], [.5, .5], RUNS[n], 6),)))
+    row = [label, *(self.painted(s, r, now, k, name=f'now-{r.name}-{k}', width=84, title=f'{k} {r.step[now]}') for k in r.networks)]
     moments = np.unique(np.linspace(0, len(r.step)-1, self.MOMENTS).round().astype(int)).tolist()
     chosen = max((m for m in moments if m <= now), default=moments[0])
     whose = asked(r, s.film)
-    return row+[self.memory.get_or(key(whose, m, m == chosen), lambda: self.painted(s, r, m, whose, name=f'film-{r.name}-{r.step[m]}', width=58,
-                title=f'{whose} {r.step[m]}' if m == moments[0] else str(r.step[m]), pick=True, chosen=m == chosen)) for m in moments]
+    return [*row, *(self.memory.get_or(key(whose, m, m == chosen), lambda: self.painted(s, r, m, whose, name=f'film-{r.name}-{r.step[m]}', width=58,
+                title=f'{whose} {r.step[m]}' if m == moments[0] else str(r.step[m]), pick=True, chosen=m == chosen)) for m in moments)]
 
-# %% ../../nbs/explore/05_teachers.ipynb #52ecb54c
+# %% ../../nbs/explore/05_teachers.ipynb #6976f165
 @patch
 def lines(self:TeachersExplorer, s, name:str, label:str, values, title:str, **more): # name -> (P,) of each record; -> Panel
     "Something of each run over the steps, and where we are."
     ys = [values(r) for r in self.records]
     top = 1.1*max([np.nanmax(y) for y in ys if np.isfinite(y).any()], default=1) or 1.
     end = max(r.step[-1] for r in self.records)
-    marks = [Mark(kind, r.step, y, c, size, r.name if kind == 'o' else '') for r, y, c in zip(self.records, ys, RUNS) for kind, size in (('-', 1.5), ('o', 2))]
+    marks = [Mark(kind, r.step, y, c, size) for r, y, c in zip(self.records, ys, RUNS) for kind, size in (('-', 1.5), ('o', 2))]
     return chart(name, [*marks, Mark('-', [s.step]*2, [0, top], '#999999', 1)], ('step', 0, float(end)), (label, 0, top), 250, 130, title=title, pick=True, **more)
 
 @patch
@@ -132,10 +133,10 @@ def by_layer(self:TeachersExplorer, s): # -> Panel
     L, begin = len(r0.layers), [i for i, k in enumerate(r0.layers) if not i or k.split('.')[0] != r0.layers[i-1].split('.')[0]]
     now = [(r, r.mismatch[at(r, s.step)].mean(0), c) for r, c in zip(self.records, RUNS) if len(r.layers) == L and r.mismatch.shape[1]]
     top = 1.1*max([v.max() for _, v, _ in now], default=1) or 1.
-    marks = [Mark(kind, np.arange(L), v, c, size, r.name if kind == 'o' else '') for r, v, c in now for kind, size in (('-', 1), ('o', 2.5))]
+    marks = [Mark(kind, np.arange(L), v, c, size) for r, v, c in now for kind, size in (('-', 1), ('o', 2.5))]
     return chart('layers', marks, ('BatchNorm layer', -.5, max(L, 1)-.5, tuple((i, r0.layers[i].split('.')[0]) for i in begin)), ('mismatch, σ', 0, top), 560, 120, title=f'mismatch by layer at step {s.step}')
 
-# %% ../../nbs/explore/05_teachers.ipynb #5fe2a49c
+# %% ../../nbs/explore/05_teachers.ipynb #f46b6cac
 @patch
 def scene(self:TeachersExplorer, s): # a state -> rows, figures
     "People, a film for each run, and the gaps between teachers and students."

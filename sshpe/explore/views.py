@@ -6,7 +6,7 @@
 __all__ = ['PALETTE', 'view_facts', 'view_title', 'view_peaks', 'dimmed', 'short', 'ViewsState', 'ViewsExplorer', 'won_chart',
            'said']
 
-# %% ../../nbs/explore/02_views.ipynb #8f573e4f
+# %% ../../nbs/explore/02_views.ipynb #b3cf5b5a
 import math
 from dataclasses import dataclass, replace
 import ipywidgets as W, numpy as np, torch
@@ -17,9 +17,9 @@ from .panels import Mark, chart, scale, view
 from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, opinion
 from ..heatmap import decode
 
-# %% ../../nbs/explore/02_views.ipynb #764c4348
+# %% ../../nbs/explore/02_views.ipynb #19e7f6fe
 def view_facts(M:torch.Tensor, # (2,3) a view
-              )->tuple: # degrees, positive = clockwise on the screen; how much is shown, 2 = the person half as large; mirrored
+              )->tuple: # degrees, positive = clockwise; how much is shown, 2 = the person half as large; mirrored
     "Turn, scale and mirror of a view: what `sshpe.views.matrix` was given."
     (a, b, _), (c, d, _) = M.tolist()
     return math.degrees(math.atan2(-b, d)), 1/math.hypot(b, d), a*d < b*c
@@ -31,7 +31,7 @@ def view_title(v:int, # number of the view
     turn, size, mirror = view_facts(M)
     return f'view {v}: {turn:+.0f}° ×{size:.2f}{" mirror"*mirror}' if v else 'view 0: upright'
 
-# %% ../../nbs/explore/02_views.ipynb #4f8c36dd
+# %% ../../nbs/explore/02_views.ipynb #4350902c
 def view_peaks(H:torch.Tensor, # (V,J,h,w) heatmaps in the upright frame
                seen:torch.Tensor, # (V,1,h,w) bool
               )->tuple: # (V,J) highest answer where the view has seen; (J,) number of the winner
@@ -44,8 +44,8 @@ def dimmed(image, # (H,W,3) uint8
     "The picture, darker where a view has not seen it."
     return (image*np.where(draw.grow(draw.array(seen), image.shape[:2]), 1, .3)[...,None]).astype(np.uint8)
 
-# %% ../../nbs/explore/02_views.ipynb #d168eeb9
-PALETTE = ('#999999', '#E69F00', '#56B4E9', '#009E73', '#D55E00', '#0072B2', '#CC79A7', '#F0E442', '#8C6BB1') # of the views; also for colour-blind eyes
+# %% ../../nbs/explore/02_views.ipynb #2eff227a
+PALETTE = ('#999999', '#E69F00', '#56B4E9', '#009E73', '#D55E00', '#0072B2', '#CC79A7', '#F0E442', '#8C6BB1') # of the views
 
 def short(joint:str)->str: # 'left_wrist' -> 'l wri'
     "A joint's name where space is dear."
@@ -65,7 +65,7 @@ class ViewsState(PeopleState):
     mirrored:float = .5 # share of mirrored views
     seeds:tuple = () # of each view; the others have `seed`
 
-# %% ../../nbs/explore/02_views.ipynb #075da320
+# %% ../../nbs/explore/02_views.ipynb #d6cdca2e
 class ViewsExplorer(PeopleExplorer):
     "Views, their heatmaps in both frames, and the pool."
     State, slider = ViewsState, 'opacity'
@@ -76,10 +76,12 @@ class ViewsExplorer(PeopleExplorer):
         return dict(network=self.names()[0], pool=self.x.recipe.pool, rotation=(a.rotation.low, a.rotation.high),
                     scale=(a.scale.low, a.scale.high), mirrored=a.mirrored)
     def person_controls(self):
-        later = dict(continuous_update=False)
+        later = dict(continuous_update=False) # for what takes a forward pass
         return dict(network=W.Dropdown(options=self.names()), joint=W.Dropdown(options=joint_names(self.x.skeleton)),
-                    opacity=W.FloatSlider(min=0, max=1, step=.05), views=W.IntSlider(min=2, max=len(PALETTE), **later), pool=W.ToggleButtons(options=tuple(POOLS)),
-                    rotation=W.FloatRangeSlider(min=-180, max=180, step=5, readout_format='.0f', **later), scale=W.FloatRangeSlider(min=.5, max=2, step=.05, **later),
+                    opacity=W.FloatSlider(min=0, max=1, step=.05), pool=W.ToggleButtons(options=tuple(POOLS)),
+                    views=W.IntSlider(min=2, max=len(PALETTE), **later),
+                    rotation=W.FloatRangeSlider(min=-180, max=180, step=5, readout_format='.0f', **later),
+                    scale=W.FloatRangeSlider(min=.5, max=2, step=.05, **later),
                     mirrored=W.FloatSlider(min=0, max=1, step=.1, **later), seeds=W.Text(**later))
 
     def strong(self, s): # a state -> Affine
@@ -92,38 +94,43 @@ class ViewsExplorer(PeopleExplorer):
         v, seeds = int(panel[5:]), self.all_seeds(self._state)
         if v: self.set(seeds=(*seeds[:v], seeds[v]+1, *seeds[v+1:]))
 
-# %% ../../nbs/explore/02_views.ipynb #a0024f8b
+# %% ../../nbs/explore/02_views.ipynb #0426286f
 @patch
 def people_scene(self:ViewsExplorer, s): # a state -> rows, figures
     "A column for each view, the pool, and who won."
-    k, sk, net = self.looks(s, s.views, 1, self.strong(s), self.all_seeds(s)), self.x.skeleton, self.names().index(s.network)
+    k, sk, p = self.looks(s, s.views, 1, self.strong(s), self.all_seeds(s)), self.x.skeleton, self.x.preset
+    net = self.names().index(s.network)
     o = self.memory.get_or(('pool', id(k), s.pool), lambda: opinion(k, replace(self.x.recipe, pool=s.pool)))
     heights, won = view_peaks(k.H[net,0], k.seen[0])
     layer = lambda name, H: [joint_layer(name, H, s.joint, sk, s.opacity)]
     dim = self.memory.get_or(('dim', id(k)), lambda: [dimmed(k.images[0], m[0]) for m in k.seen[0]])
     seen, own, back = [], [], []
     for v, (im, H, B) in enumerate(zip(k.images, k.own[net], k.H[net,0])):
-        seen.append(view(f'view-{v}', im, title=view_title(v, k.M[0,v]), frame=f'view {v}', width=120, pick=v > 0))
-        own.append(view(f'own-{v}', im, layer(f'view {v}', H), title=f'painted: {H.max():.2f}', frame=f'view {v}', width=120))
-        back.append(view(f'back-{v}', dim[v], layer(f'view {v}', B), title=f'brought back: {int((won == v).sum())} won', width=120))
-    p = self.x.preset
+        n, same = int((won == v).sum()), dict(frame=f'view {v}', width=120)
+        seen.append(view(f'view-{v}', im, title=view_title(v, k.M[0,v]), pick=v > 0, **same))
+        own.append(view(f'own-{v}', im, layer(f'view {v}', H), title=f'painted: {H.max():.2f}', **same))
+        back.append(view(f'back-{v}', dim[v], layer(f'view {v}', B), title=f'brought back: {n} won', width=120))
     xy = decode(o.P[net,0], p.stride, p.decode)[0]
     dots = [Mark('o', *xy[won == v].T, PALETTE[v], 4) for v in range(s.views)]
-    back.append(view('pool', k.images[0], layer('pool', o.P[net,0]), dots, title=f'{s.pool} of {s.views} views', width=150, labels=True))
+    title = f'{s.pool} of {s.views} views'
+    back.append(view('pool', k.images[0], layer('pool', o.P[net,0]), dots, title=title, labels=True))
     return [seen, own, back, [won_chart(heights, won, sk), scale()]], said(k, o, net, won, p)
 
-# %% ../../nbs/explore/02_views.ipynb #6e7f53ca
+# %% ../../nbs/explore/02_views.ipynb #68649e98
 def won_chart(heights, won, skeleton): # (V,J), (J,), Skeleton -> Panel
     "A dot for each joint and view."
-    V, J = heights.shape
-    marks = [Mark('o', np.arange(J), heights[v], PALETTE[v], 3.5, f'view {v}: {int((won == v).sum())} won') for v in range(V)]
+    J, title = len(skeleton), 'the highest view of each joint decides'
+    words = [f'view {v}: {int((won == v).sum())} won' for v in range(len(heights))]
+    marks = [Mark('o', np.arange(J), h, PALETTE[v], 3.5, words[v]) for v, h in enumerate(heights)]
     ticks = tuple((j, short(n)) for j, n in enumerate(skeleton.joints))
-    return chart('won', marks, ('joint', -.6, J+3, ticks), ('peak in the upright frame', 0, 1.2), 780, 170, title='the highest view of each joint decides')
+    return chart('won', marks, ('joint', -.6, J+3, ticks), ('peak in the upright frame', 0, 1.2), 780, 170, title=title)
 
 def said(k, o, net:int, won, p): # Looks, Opinion, which network, (J,), preset -> figures
     "Share of joints that a strong view decided; median errors of the upright look and of the pool."
-    known = k.xyv[:,2] > 0
-    def error(H): return (decode(H, p.stride, p.decode)[0]-k.xyv[:,:2]).norm(dim=-1)[known].median().item() if known.any() else None
-    words = lambda name, v: (name, v, f'{name} error {"–" if v is None else f"{v:.1f} px"}')
-    strong = (won > 0).float().mean().item()
-    return [('strong', strong, f'{strong:.0%} of the joints decided by a turned view'), words('upright', error(k.own[net,0])), words('pooled', error(o.P[net,0]))]
+    known, strong = k.xyv[:,2] > 0, (won > 0).float().mean().item()
+    def error(name, H):
+        d = (decode(H, p.stride, p.decode)[0]-k.xyv[:,:2]).norm(dim=-1)[known]
+        v = d.median().item() if len(d) else None
+        return name, v, f'{name} error {"–" if v is None else f"{v:.1f} px"}'
+    turned = 'strong', strong, f'{strong:.0%} of the joints decided by a turned view'
+    return [turned, error('upright', k.own[net,0]), error('pooled', o.P[net,0])]
