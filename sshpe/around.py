@@ -24,13 +24,14 @@ from .mum import masks, mix, unmix
 from .skeleton import COCO17
 from .views import apply, crops, draw, invert
 
-# %% ../nbs/21c_around.ipynb #e0eb0a85
+# %% ../nbs/21c_around.ipynb #3a42b2fb
 class Crowd:
     "Random canvases with random joints: people for the clock."
     def __init__(self, n:int, size:tuple, margin:float):
         r, (Hc, Wc) = np.random.default_rng(0), canvas_size(size, margin)
         self.canvases = r.integers(0, 256, (n, Hc, Wc, 3), np.uint8)
-        self.keypoints = np.concatenate([r.uniform((0, 0), size[::-1], (n, 17, 2)), r.integers(0, 3, (n, 17, 1))], 2).astype(np.float32)
+        xy, v = r.uniform((0, 0), size[::-1], (n, 17, 2)), r.integers(0, 3, (n, 17, 1))
+        self.keypoints = np.concatenate([xy, v], 2).astype(np.float32)
         self.extent = np.full(n, .8*size[0], np.float32)
     def __len__(self): return len(self.canvases)
     def batch(self, rows): return torch.from_numpy(self.canvases[rows]).permute(0, 3, 1, 2)
@@ -49,7 +50,7 @@ def person_boxes(n:int)->np.ndarray: # (n,4) x, y, w, h
     wh = r.uniform((80, 150), (220, 420), (n, 2))
     return np.concatenate([r.uniform(0, 1, (n, 2))*((640, 480)-wh), wh], 1).astype(np.float32)
 
-# %% ../nbs/21c_around.ipynb #5f597191
+# %% ../nbs/21c_around.ipynb #2ec6d49a
 def view_rows(quick:bool=False):
     "Views from canvases against views from photos, per person."
     B, K = 2 if quick else 8, 4
@@ -66,11 +67,12 @@ def view_rows(quick:bool=False):
     t = {k: v/B for k, v in t.items()}
     try: import cv2; reader = 'OpenCV'
     except ImportError: reader = 'Pillow'
-    yield Row('views/K=4', f'5 views of a person at 256x192 against decode, warp ({reader}) and 4 strong affines', t['ours'], t['theirs'], 5, 'higher',
+    what = f'5 views of a person at 256x192 against decode, warp ({reader}) and 4 strong affines'
+    yield Row('views/K=4', what, t['ours'], t['theirs'], 5, 'higher',
               note=f"of ours, PyTorch's look-up at random places takes {t['sampling']:.1f} ms; the first view {t['one']:.1f} ms, "
                    f"each further one {(t['ours']-t['one'])/K:.1f} ms")
 
-# %% ../nbs/21c_around.ipynb #ecda7c55
+# %% ../nbs/21c_around.ipynb #19ca3276
 SHAPES = {'pictures': (32, 3, 256, 192), 'features': (32, 64, 64, 48)}
 MIXED = [(shape, group, tiles) for group, tiles in ((4, 4), (4, 2), (2, 4)) for shape in SHAPES.values()]
 
@@ -94,13 +96,15 @@ def mix_rows(quick:bool=False):
     for last, where in ((False, 'channels first'), (True, 'channels_last')):
         table = {c: mixing(*c, last, quick) for c in (MIXED[:2] if quick else MIXED)}
         for way, back, copies in (('forward', '', 1), ('forward and back', ' back', 2)):
-            for key, other, n, target, against in (('mum', 'mum'+back, 1, 1., "MUM's own"), ('copies', 'copies', copies, 3., 'as many plain copies')):
+            for other, n, target, against in (('mum'+back, 1, 1., "MUM's own"), ('copies', copies, 3., 'as many plain copies')):
                 (shape, group, tiles), t = max(table.items(), key=lambda kv: kv[1]['ours'+back]/kv[1][other])
+                name, what = f'mix/{where[9:]}/{way.split()[-1]}/{other.split()[0]}', f'mix and unmix {way}, {where}, against {against}'
                 note = f'the worst of {len(table)} cases: {"x".join(map(str, shape))}, groups of {group}, {tiles}x{tiles} tiles'
-                yield Row(f'mix/{where[9:]}/{way.split()[-1]}/{key}', f'mix and unmix {way}, {where}, against {against}', t['ours'+back], n*t[other], target, note=note)
+                yield Row(name, what, t['ours'+back], n*t[other], target, note=note)
 
-# %% ../nbs/21c_around.ipynb #0299e83c
-HEATMAPS = {'encode': ('target Gaussians', 7), 'quarter': ('decoding with quarter shift, to the photo', 4), 'dark': ('decoding with DARK, to the photo', 10)}
+# %% ../nbs/21c_around.ipynb #d3453499
+HEATMAPS = {'encode': ('target Gaussians', 7), 'quarter': ('decoding with quarter shift, to the photo', 4),
+            'dark': ('decoding with DARK, to the photo', 10)} # how many times as fast as the loops we want to be
 
 def heatmap_rows(quick:bool=False):
     "Targets and decoding of 256 people with 64x48 heatmaps against loops over joints; the results must agree."
@@ -108,7 +112,8 @@ def heatmap_rows(quick:bool=False):
     xy = torch.from_numpy(r.uniform((10, 10), (182, 246), (N, 17, 2)).astype(np.float32))
     H = encode(xy, size, 4, 2)+.02*torch.from_numpy(r.random((N, 17, *size), np.float32))
     M = torch.from_numpy(frames(person_boxes(N), size)).float()
-    people, maps, points, numbers, matrices = xy.split(32), list(zip(H.split(32), M.split(32))), [p.numpy()-1.5 for p in xy], H.numpy(), M.numpy()
+    people, maps = xy.split(32), list(zip(H.split(32), M.split(32)))
+    points, numbers, matrices = [p.numpy()-1.5 for p in xy], H.numpy(), M.numpy()
     ours = dict(encode=lambda: [encode(b, size, 4, 2, exact=False) for b in people])
     theirs = dict(encode=lambda: [rivals.paint(p, size) for p in points])
     for how in ('quarter', 'dark'):
@@ -119,9 +124,10 @@ def heatmap_rows(quick:bool=False):
         off = float(np.abs(a-b)[b > 0 if k == 'encode' else ...].max())  # their Gaussians end at 3σ
         need(off < .02, f'{k}: ours and the loops differ by {off:.3f}.')
         t = turns(dict(ours=ours[k], theirs=theirs[k]), 3 if quick else 7)
-        yield Row(f'heatmap/{k}', f'{what}, {N} people, against loops over joints', t['ours'], t['theirs'], target, 'higher', note=f'largest difference {off:.1g}')
+        note = f'largest difference {off:.1g}'
+        yield Row(f'heatmap/{k}', f'{what}, {N} people, against loops over joints', t['ours'], t['theirs'], target, 'higher', note=note)
 
-# %% ../nbs/21c_around.ipynb #999eca69
+# %% ../nbs/21c_around.ipynb #18b73eb6
 def photo_people(folder, # where to write the photos
                  photos:int, # how many
                 )->People: # two in each photo
@@ -130,8 +136,8 @@ def photo_people(folder, # where to write the photos
     N, boxes, ids = 2*photos, person_boxes(2*photos), np.arange(2*photos)
     xy = boxes[:,None,:2]+np.random.default_rng(1).random((N, 17, 2))*boxes[:,None,2:]
     xyv = np.concatenate([xy, np.full((N, 17, 1), 2)], 2).astype(np.float32)
-    sizes = np.tile(np.array([640, 480], np.int32), (N, 1))
-    return People('clock', Path(folder), COCO17, np.array([f'{i//2}.jpg' for i in ids]), ids//2+1, ids+1, boxes, xyv, boxes[:,2:].prod(1)/2, sizes=sizes)
+    files, sizes, areas = np.array([f'{i//2}.jpg' for i in ids]), np.tile(np.array([640, 480], np.int32), (N, 1)), boxes[:,2:].prod(1)/2
+    return People('clock', Path(folder), COCO17, files, ids//2+1, ids+1, boxes, xyv, areas, sizes=sizes)
 
 def spent(f)->float: # milliseconds
     "Processor time of one call, all threads together."
@@ -145,10 +151,10 @@ def store_rows(quick:bool=False):
         folder, people = Path(folder), photo_people(folder, n)
         N, M = len(people), frames(people.boxes, size, people.padding)
         again = lambda rows: [rivals.crop(folder/people.files[i], M[i], size) for i in rows]
-        cuts = [(spent(lambda: build_store(people, size, margin, folder/f'{k}')), spent(lambda: again(range(N)))) for k in range(3)]
-        ours, theirs = (statistics.median(x)/N for x in zip(*cuts))
-        yield Row('store/cut', f'cutting {N} people out of {n} photos in parallel, processor time of a crop, against decode and warp', ours, theirs, 1., 'higher',
-                  note=f'ours is a canvas {margin:.1f} times as high and wide as the crop')
+        cut = lambda k: lambda: build_store(people, size, margin, folder/f'{k}')
+        ours, theirs = (statistics.median(x)/N for x in zip(*((spent(cut(k)), spent(lambda: again(range(N)))) for k in range(3))))
+        what = f'cutting {N} people out of {n} photos in parallel, processor time of a crop, against decode and warp'
+        yield Row('store/cut', what, ours, theirs, 1., 'higher', note=f'ours is a canvas {margin:.1f} times as high and wide as the crop')
         rows = np.random.default_rng(0).permutation(N)[:8 if quick else 32]
         for kind, target, more in (('raw', 20, {}), ('encoded', 4, dict(raw=0))):
             store = build_store(people, size, margin, folder/kind, **more)
@@ -156,7 +162,7 @@ def store_rows(quick:bool=False):
             what = f'a random batch of {len(rows)} canvases from a store of {kind} ones against decode and warp'
             yield Row(f'store/{kind}', what, t['ours'], t['theirs'], target, 'higher')
 
-# %% ../nbs/21c_around.ipynb #b33660cf
+# %% ../nbs/21c_around.ipynb #99e0dd7f
 def found_people(folder, # where to write the json
                  N:int, # people
                 )->People:
@@ -165,8 +171,9 @@ def found_people(folder, # where to write the json
     xy, v = boxes[:,None,:2]+r.uniform(.2, .8, (N, 17, 2))*boxes[:,None,2:], np.where(r.random((N, 17, 1)) < .8, 2, 0)
     xyv, photos, areas = np.concatenate([xy, v], 2).astype(np.float32), np.sort(r.integers(1, N//2+1, N)), boxes[:,2:].prod(1)/2
     rows = zip(photos.tolist(), areas.tolist(), boxes.tolist(), xyv.reshape(N, -1).tolist(), (v > 0).sum((1, 2)).tolist())
-    anns = [dict(id=n, image_id=i, category_id=1, iscrowd=0, area=a, bbox=b, keypoints=k, num_keypoints=s) for n, (i, a, b, k, s) in enumerate(rows, 1)]
-    truth = dict(images=[dict(id=i) for i in np.unique(photos).tolist()], annotations=anns, categories=[dict(id=1, name='person')])
+    anns = [dict(id=n, image_id=i, category_id=1, iscrowd=0, area=a, bbox=b, keypoints=k, num_keypoints=s)
+            for n, (i, a, b, k, s) in enumerate(rows, 1)]
+    truth = dict(images=[dict(id=i) for i in set(photos.tolist())], annotations=anns, categories=[dict(id=1, name='person')])
     (path := Path(folder)/'truth.json').write_text(json.dumps(truth))
     return People('clock', Path(folder), COCO17, photos.astype(str), photos, np.arange(1, N+1), boxes, xyv, areas, path)
 
@@ -186,7 +193,8 @@ def evaluation_rows(quick:bool=False):
         people, file = found_people(folder, N), Path(folder)/'found.json'
         M = torch.from_numpy(frames(people.boxes, size)).float()
         miss = 3*torch.randn(n, 17, 2, generator=torch.Generator().manual_seed(0))
-        maps = [encode(apply(m, torch.from_numpy(k))+miss, (64, 48), 4, 2) for m, k in zip(M.split(n), np.split(people.keypoints[...,:2], N//n))]
+        joints = torch.from_numpy(people.keypoints[...,:2])
+        maps = [encode(apply(m, k)+miss, (64, 48), 4, 2) for m, k in zip(M.split(n), joints.split(n))]
         def ours():
             xy, s = map(torch.cat, zip(*(decode(H, 4) for H in maps)))
             found = coco_results(people, apply(invert(M), xy).numpy(), s.numpy())
@@ -199,7 +207,7 @@ def evaluation_rows(quick:bool=False):
     what = f'{N:,} people from heatmaps to AP, results file included, against pycocotools from the file to AP'
     yield Row('evaluation', what, t['ours'], t['theirs'], 1., note=f'both find AP {a:.6f}')
 
-# %% ../nbs/21c_around.ipynb #bbc2327b
+# %% ../nbs/21c_around.ipynb #c29f4408
 FIRST = """
 import json, sys, time
 t = [time.perf_counter()]
@@ -228,15 +236,17 @@ def fixed_cost()->dict: # seconds of each part
 
 def startup_rows(quick:bool=False):
     "Imports, help, and what a run costs before it learns."
-    code = dict(torch='import torch', sshpe='import torch, sshpe', all='import torch, sshpe.training', help='from sshpe.cli import main; main(["--help"])')
-    what = dict(sshpe='import sshpe after import torch', all='import all that a run needs after import torch', run='a run before its second step')
+    code = dict(torch='import torch', sshpe='import torch, sshpe', all='import torch, sshpe.training',
+                help='from sshpe.cli import main; main(["--help"])')
+    what = dict(sshpe='import sshpe after import torch', all='import all that a run needs after import torch',
+                run='a run before its second step')
     t = turns({k: lambda c=c: python('-c', c) for k, c in code.items() if k == 'help' or not quick}, 3 if quick else 5)
     yield Row('startup/help', 'sshpe --help', t['help']/1e3, target=1., unit='s')
     if quick:
         for k, v in what.items(): yield Row(f'startup/{k}', v, note='not run: left out by --quick')
         return
-    for k in ('sshpe', 'all'):
-        yield Row(f'startup/{k}', what[k], (t[k]-t['torch'])/1e3, target=.3, unit='s', note=f"import torch takes {t['torch']/1e3:.1f} s")
+    note = f"import torch takes {t['torch']/1e3:.1f} s"
+    for k in ('sshpe', 'all'): yield Row(f'startup/{k}', what[k], (t[k]-t['torch'])/1e3, target=.3, unit='s', note=note)
     try: parts = fixed_cost()
     except Exception as e: yield Row('startup/run', what['run'], note=f'not run: {type(e).__name__}: {e}'); return
     yield Row('startup/run', what['run'], sum(parts.values()), unit='s', note=', '.join(f'{k} {v:.1f}' for k, v in parts.items()))

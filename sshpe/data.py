@@ -12,7 +12,7 @@ __all__ = ['FORMATS', 'WAYS', 'SIDES', 'FORM', 'COLUMNS', 'LARGE', 'INDEX', 'MAT
            'canvas_size', 'origins', 'covered', 'fitted', 'cut', 'Rows', 'person_length', 'Store', 'Chain', 'join',
            'store_name', 'Cutting', 'known', 'painter', 'cut_page', 'cut_pages', 'build_store', 'photo_mark']
 
-# %% ../nbs/04_data.ipynb #6dce132a
+# %% ../nbs/04_data.ipynb #54167f46
 import contextlib, hashlib, itertools, json, os, re, struct, warnings, zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,7 +24,7 @@ from .check import InputError, choose, need, write_atomic
 from .shelf import Shelf, alone, in_order, jpeg, pixels, read_table, write_page
 from .skeleton import COCO17, LSP14, Skeleton, joint_map
 
-# %% ../nbs/04_data.ipynb #8a260dd8
+# %% ../nbs/04_data.ipynb #93c714dd
 @dataclass(frozen=True, eq=False)
 class People:
     "People in photos, one row each; `people[rows]` is again such a list."
@@ -51,7 +51,7 @@ class People:
         cols = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v[rows] for k, v in cols.items() if isinstance(v, np.ndarray)})
 
-# %% ../nbs/04_data.ipynb #eedaaac3
+# %% ../nbs/04_data.ipynb #e81ced32
 FORMATS = ('JPEG', 'PNG', 'WEBP') # of the forty that the library knows: fewer doors
 def open_photo(path, # a JPEG or PNG file
                size=None, # (width, height) that the data set says; None: whatever it is
@@ -68,7 +68,7 @@ def open_photo(path, # a JPEG or PNG file
     need(size in (None, rgb.size), f'{path} is {rgb.size} pixels wide and high, but the data set says {size}')
     return rgb
 
-# %% ../nbs/04_data.ipynb #e441cbc6
+# %% ../nbs/04_data.ipynb #54da58e6
 def photo_size(path)->tuple: # width, height as a viewer shows it; (0, 0) if unreadable
     "The size of a photo from its header, without decoding it."
     try:
@@ -76,7 +76,7 @@ def photo_size(path)->tuple: # width, height as a viewer shows it; (0, 0) if unr
             return im.size[::-1] if im.getexif().get(0x112, 1) > 4 else im.size
     except Exception: return (0, 0)
 
-# %% ../nbs/04_data.ipynb #04263380
+# %% ../nbs/04_data.ipynb #119ee949
 def photo_sizes(root, # the photos' folder
                 files, # (N,) paths below it
                )->np.ndarray: # (N,2) int32 width, height; 0, 0 where unreadable
@@ -85,13 +85,13 @@ def photo_sizes(root, # the photos' folder
     with ThreadPoolExecutor(8) as pool: sizes = list(pool.map(lambda f: photo_size(os.path.join(root, f)), names.tolist()))
     return np.array(sizes, np.int32).reshape(-1, 2)[back]
 
-# %% ../nbs/04_data.ipynb #20493fe7
+# %% ../nbs/04_data.ipynb #8bf973e2
 def leaves(file:str)->bool: # True for '../x.jpg', '/x.jpg', 'C:\\x.jpg'
     "Whether a path in a data set points out of its folder, on any operating system."
     p = PureWindowsPath(file)
     return bool(not file or '\0' in file or p.drive or p.root or '..' in p.parts)
 
-# %% ../nbs/04_data.ipynb #0f47ebb0
+# %% ../nbs/04_data.ipynb #b7c3a443
 @np.errstate(over='ignore', invalid='ignore') # what is too large is refused below
 def checks(people:People, # with `sizes`
            slack:float=2., # pixels that a joint may lie outside its photo
@@ -114,7 +114,7 @@ def checks(people:People, # with `sizes`
             'has a labelled joint that is not a finite number': (v > 0) & ~np.isfinite(jx + jy),
             'has a labelled joint outside its photo': (v > 0) & out & size[:,None]}
 
-# %% ../nbs/04_data.ipynb #2a4385e9
+# %% ../nbs/04_data.ipynb #125f512d
 def problems(people:People)->dict: # row -> list of sentences
     "What is wrong with whom, in words."
     found = {}
@@ -128,7 +128,7 @@ def problems(people:People)->dict: # row -> list of sentences
             found.setdefault(i, []).append(f'{who} {what}{where}')
     return found
 
-# %% ../nbs/04_data.ipynb #f6102c5e
+# %% ../nbs/04_data.ipynb #17a8b28a
 def refuse(source, # the file that is wrong
            sentences, # what is wrong with it
            way_out:str='', # what the reader can do
@@ -144,7 +144,7 @@ def refuse(source, # the file that is wrong
     e.problems, e.people = sentences, people
     raise e
 
-# %% ../nbs/04_data.ipynb #26350df1
+# %% ../nbs/04_data.ipynb #965203c4
 WAYS = ('refuse', 'drop')
 def checked(people:People, # as read
             source, # the file they were read from
@@ -162,7 +162,7 @@ def checked(people:People, # as read
     need(len(people), f'{source} has no person with a labelled joint: nothing to learn from or to measure')
     return people
 
-# %% ../nbs/04_data.ipynb #1e0a867c
+# %% ../nbs/04_data.ipynb #4ee5d379
 SIDES = (('left', 'right'), ('Left', 'Right'), ('LEFT', 'RIGHT'),
          ('L_', 'R_'), ('l_', 'r_'), ('_L', '_R'), ('_l', '_r'))
 def mirror_pairs(names)->tuple: # (left, right) indices
@@ -173,7 +173,7 @@ def mirror_pairs(names)->tuple: # (left, right) indices
         if twins: pairs.append((i, at[twins[0]])); single -= {n, twins[0]}
     return tuple(pairs)
 
-# %% ../nbs/04_data.ipynb #33b6a328
+# %% ../nbs/04_data.ipynb #5700c454
 def numbers(xs, # a json value
             *shape:int, # how many there must be; two for a list of lists
            )->np.ndarray: # float64 of that shape, or None
@@ -182,7 +182,7 @@ def numbers(xs, # a json value
     except (TypeError, ValueError, OverflowError): return None
     return a.astype(float) if a.shape == shape and a.dtype.kind in 'iuf' else None
 
-# %% ../nbs/04_data.ipynb #de06185f
+# %% ../nbs/04_data.ipynb #cbb6dce0
 def read_skeleton(category:dict, # name, keypoints, skeleton (limbs, counted from 1) and perhaps sigmas
                  )->Skeleton:
     "The skeleton that a category describes: COCO's own for COCO's names; sigmas are COCO's mean unless given."
@@ -214,7 +214,7 @@ def skeleton_of(d)->Skeleton: # whatever json holds where a Skeleton should be
     need(fine, f'the skeleton must pair and connect joints from 0 to {J-1}, and have {J} sigmas above 0')
     return Skeleton(name, tuple(joints), tuple(map(tuple, pairs)), tuple(map(tuple, limbs)), tuple(sigmas))
 
-# %% ../nbs/04_data.ipynb #40159218
+# %% ../nbs/04_data.ipynb #8c90542c
 def parsed(path): # -> what the json holds
     "A json file."
     need(Path(path).is_file(), f'there is no file {path}')
@@ -228,7 +228,7 @@ def read_json(path)->dict:
     need(isinstance(d, dict), f'{path} is not a COCO keypoint file: it must be an object with images and annotations')
     return d
 
-# %% ../nbs/04_data.ipynb #76542aa9
+# %% ../nbs/04_data.ipynb #e8ffe693
 FORM = dict(categories=dict(id=(int,), name=(str,)),
             images=dict(id=(int,), file_name=(str,), width=(int, float), height=(int, float)),
             annotations=dict(id=(int,), image_id=(int,), category_id=(int,), bbox=(list,), keypoints=(list,)))
@@ -246,7 +246,7 @@ def entries(d:dict, # the json
         else: good[e['id']] = e
     return good, bad
 
-# %% ../nbs/04_data.ipynb #d864551c
+# %% ../nbs/04_data.ipynb #95f4e9cc
 def keypoint_category(categories, # the json's, as dicts
                       name:str|None=None, # which one; None: the only set of joints in the file
                      )->tuple: # the category, and the ids of all that share its joints
@@ -261,7 +261,7 @@ def keypoint_category(categories, # the json's, as dicts
          f'the categories {names} have different joints: pick one with category="..."')
     return cats[0], {c['id'] for c in cats}
 
-# %% ../nbs/04_data.ipynb #61a9c4e1
+# %% ../nbs/04_data.ipynb #49767138
 def coco_rows(annotations, # as dicts
               images:dict, # by id
               J:int, # joints of the category
@@ -285,14 +285,14 @@ def coco_rows(annotations, # as dicts
         bad.append(f'person {a["id"]} has {wrong}')
     return rows, bad
 
-# %% ../nbs/04_data.ipynb #7bf6d163
+# %% ../nbs/04_data.ipynb #2990eaa4
 @np.errstate(over='ignore', invalid='ignore') # too large becomes infinite, and is refused for it
 def sizes_of(images)->np.ndarray: # (N,2) int32
     "Width and height that a json's images say."
     s = np.array([(i['width'], i['height']) for i in images], float).reshape(-1, 2)
     return np.nan_to_num(s).clip(0, 2**30).astype(np.int32)
 
-# %% ../nbs/04_data.ipynb #28f2efb9
+# %% ../nbs/04_data.ipynb #9018c254
 def coco_people(skeleton:Skeleton, # J joints
                 rows:list, # of `coco_rows`
                )->People: # without name and folder
@@ -309,7 +309,7 @@ def coco_people(skeleton:Skeleton, # J joints
             areas=col(np.float32, (), (np.nan if x is None else x[0] for x in area)),
             sizes=sizes_of([i for _, i, _, _ in rows]))
 
-# %% ../nbs/04_data.ipynb #dd30c3fd
+# %% ../nbs/04_data.ipynb #463b228a
 def coco_index(annotations:Path, # the json
                category:str|None=None, # which category, where they differ in their joints
               )->tuple: # People without name and folder, sentences about the others
@@ -325,7 +325,7 @@ def coco_index(annotations:Path, # the json
           for i, a in anns.items() if a['category_id'] not in cats]
     return coco_people(skeleton, rows), [*s0, *s1, *s2, *s3, *s4]
 
-# %% ../nbs/04_data.ipynb #587b7f7f
+# %% ../nbs/04_data.ipynb #cbb1847a
 def cache_folder()->Path:
     "Where stores are kept: $SSHPE_CACHE, or data/store of the repository, or the user's cache folder."
     repo = Path(sshpe.__file__).resolve().parents[1]
@@ -339,7 +339,7 @@ def digest(path)->str: # 64 hexadecimal digits
         while b := f.read(2**20): h.update(b)
     return h.hexdigest()
 
-# %% ../nbs/04_data.ipynb #8777bd0c
+# %% ../nbs/04_data.ipynb #23d95076
 # of an index, and their shapes for one person; -1: as many as there are joints
 COLUMNS = dict(files=(), image_ids=(), ann_ids=(), boxes=(4,), keypoints=(-1, 3), areas=(), sizes=(2,))
 def keep(path, # an .npz file
@@ -361,7 +361,7 @@ def kept(path)->tuple: # People, sentences; None if they are not there, or not w
         return (People('', Path(), COCO17 if s == COCO17 else s, **cols), about['sentences']) if whole else None
     except Exception: return None
 
-# %% ../nbs/04_data.ipynb #d05ef100
+# %% ../nbs/04_data.ipynb #86f255da
 LARGE, INDEX = 2**24, 1 # bytes of a json from which on its people are kept; version of what is kept
 def indexed(annotations:Path, # the json
             category:str|None=None, # which category
@@ -374,7 +374,7 @@ def indexed(annotations:Path, # the json
     with contextlib.suppress(OSError, InputError): keep(path, *found) # where nothing can be kept, it is read again
     return found
 
-# %% ../nbs/04_data.ipynb #33062ff0
+# %% ../nbs/04_data.ipynb #c92c9f8f
 def read_coco(annotations, # the json
               images, # the photos' folder
               name:str|None=None, # of the data set
@@ -388,7 +388,7 @@ def read_coco(annotations, # the json
     people = replace(people, name=name or annotations.stem, root=images, annotations=annotations)
     return checked(people, annotations, sentences, bad)
 
-# %% ../nbs/04_data.ipynb #fd1aa71d
+# %% ../nbs/04_data.ipynb #c7d3cf2f
 def whole_photos(name:str, # of the data set
                  root, # the photos' folder
                  files, # N paths below it
@@ -407,7 +407,7 @@ def whole_photos(name:str, # of the data set
     return People(name, Path(root), skeleton, files, ids, ids, b, k.astype(np.float32), areas=b[:,2]*b[:,3],
                   sizes=sizes, padding=1. if boxes is None else 1.25)
 
-# %% ../nbs/04_data.ipynb #857c35ba
+# %% ../nbs/04_data.ipynb #3b549aa6
 def read_folder(root, # a folder of JPEG and PNG files, one person each
                 skeleton:Skeleton=COCO17, # the joints that a network shall find
                 bad:str='refuse', # or 'drop' pictures that cannot be read
@@ -419,7 +419,7 @@ def read_folder(root, # a folder of JPEG and PNG files, one person each
     need(files, f'{root} has no .jpg or .png file')
     return checked(whole_photos(root.name or 'folder', root, files, skeleton=skeleton), root, bad=bad)
 
-# %% ../nbs/04_data.ipynb #e8f46a92
+# %% ../nbs/04_data.ipynb #01fe5560
 @np.errstate(over='ignore') # what is too large becomes infinite, and is refused later
 def in_coco(joints, # (N,M,3) x, y, v
             names, # M, the joints' names
@@ -430,7 +430,7 @@ def in_coco(joints, # (N,M,3) x, y, v
     k[:, ours] = np.asarray(joints)[:, theirs]
     return k
 
-# %% ../nbs/04_data.ipynb #1c1c37c6
+# %% ../nbs/04_data.ipynb #908c44b2
 MAT = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 9: 'f8', 12: 'i8', 13: 'u8'} # number types
 def mat_elements(b:bytes, # elements one after the other
                  order:str, # '<' or '>'
@@ -445,7 +445,7 @@ def mat_elements(b:bytes, # elements one after the other
         yield kind, b[i+8:i+8+n]
         i += 12 if short else 8 + n + (-n % 8 if kind != 15 else 0)
 
-# %% ../nbs/04_data.ipynb #4756e04c
+# %% ../nbs/04_data.ipynb #3cb95945
 def read_mat(path, # a MATLAB 5 file
              name:str, # of a variable
             )->np.ndarray: # float64
@@ -465,7 +465,7 @@ def read_mat(path, # a MATLAB 5 file
     except Exception as e: raise InputError(f'{path} is not a whole MATLAB 5 file ({type(e).__name__}: {e})') from e
     raise InputError(f'{path} has no array "{name}"')
 
-# %% ../nbs/04_data.ipynb #940e857a
+# %% ../nbs/04_data.ipynb #033ed4a0
 def lsp_joints(path)->tuple: # (N,14,2) places, (N,14) v or -1 for a flag that is neither 0 nor 1, (N,) bool: is it val?
     "The labels of LSP or LSP Extended."
     j = read_mat(path, 'joints')
@@ -476,7 +476,7 @@ def lsp_joints(path)->tuple: # (N,14,2) places, (N,14) v or -1 for a flag that i
     v = np.where(np.isin(flag, (0, 1)), 2*flag if extended else 2-flag, -1) # -1: refused later, with the person's name
     return np.stack([x, y], -1), v, number % 6 == 0 if extended else number > 1000
 
-# %% ../nbs/04_data.ipynb #9f4a7446
+# %% ../nbs/04_data.ipynb #4c298fba
 def tidy(people:People)->People:
     "Joints outside the photo become unlabelled, people without joints go, the area is that of the joints' box."
     k, (W, H) = people.keypoints.copy(), people.sizes.T[...,None]
@@ -487,7 +487,7 @@ def tidy(people:People)->People:
     span = np.where(on, k[...,:2], -np.inf).max(1) - np.where(on, k[...,:2], np.inf).min(1)
     return replace(people, keypoints=k, areas=span.prod(1).clip(1))[on.any((1, 2))]
 
-# %% ../nbs/04_data.ipynb #a110ea50
+# %% ../nbs/04_data.ipynb #703127e6
 def read_lsp(root, # folder with joints.mat and images/
              split:str='train', # or val
              bad:str='refuse', # or 'drop' people with problems
@@ -502,7 +502,7 @@ def read_lsp(root, # folder with joints.mat and images/
     people = whole_photos(f'lsp-{split}', root/'images', files, keypoints=k, ids=mine+1)
     return checked(tidy(people), root/'joints.mat', bad=bad)
 
-# %% ../nbs/04_data.ipynb #bf7bc014
+# %% ../nbs/04_data.ipynb #a5db6c82
 def shipped()->Path: # the folder
     "The rendered people that come with the kit."
     here = [*Path(sshpe.__file__).resolve().parents, Path.cwd(), *Path.cwd().parents]
@@ -510,7 +510,7 @@ def shipped()->Path: # the folder
     need(found, 'the shipped people (data/people) are not here: run inside the repository, or give data and root')
     return found[0]
 
-# %% ../nbs/04_data.ipynb #ff103d1d
+# %% ../nbs/04_data.ipynb #857e2263
 def coco_layout(root, # of the data set
                 split:str, # train, val, wild, ...
                )->tuple: # the json, the photos' folder
@@ -524,7 +524,7 @@ def coco_layout(root, # of the data set
     raise InputError(f'{root} has no annotations/person_keypoints_{split}.json (nor ..._{split}2017.json): '
                      'is that the data set\'s folder, in COCO\'s layout?')
 
-# %% ../nbs/04_data.ipynb #920dae39
+# %% ../nbs/04_data.ipynb #17fdc926
 DATA = ('people', 'coco', 'lspet', 'aic', 'mpii', 'folder')
 def load(data:str='people', # people (shipped, or yours in that layout), coco, lspet, aic, mpii or folder
          root=None, # the data set's folder; None: the shipped people
@@ -544,7 +544,7 @@ def load(data:str='people', # people (shipped, or yours in that layout), coco, l
     if data == 'folder': return read_folder(root, **more)
     return read_coco(*coco_layout(root or shipped(), split), f'{data}-{split}', **more)
 
-# %% ../nbs/04_data.ipynb #c8f069ab
+# %% ../nbs/04_data.ipynb #5be90690
 def fingerprint(people:People)->str: # 12 hexadecimal digits
     "What these people are, in short."
     names = '\n'.join((*people.skeleton.joints, *people.files.tolist()))
@@ -552,7 +552,7 @@ def fingerprint(people:People)->str: # 12 hexadecimal digits
     for a in (people.image_ids, people.ann_ids, people.boxes, people.keypoints): h.update(a.tobytes())
     return h.hexdigest()[:12]
 
-# %% ../nbs/04_data.ipynb #e1733d62
+# %% ../nbs/04_data.ipynb #3063d24c
 def frames(boxes, # (N,4) x, y, w, h in photo pixels
            size, # (H, W) of the crop
            padding:float=1.25, # how much larger than the box the frame is
@@ -565,7 +565,7 @@ def frames(boxes, # (N,4) x, y, w, h in photo pixels
     M[:,0,2], M[:,1,2] = s*(.5-x-w/2) + (W-1)/2, s*(.5-y-h/2) + (H-1)/2
     return M
 
-# %% ../nbs/04_data.ipynb #c0caa6d0
+# %% ../nbs/04_data.ipynb #5415cce7
 def to_crop(points, # (...,J,2) or (...,J,3) x, y and perhaps v, in photo pixels
             M, # (...,2,3) photo -> crop
            )->np.ndarray: # like `points`, in crop pixels
@@ -574,7 +574,7 @@ def to_crop(points, # (...,J,2) or (...,J,3) x, y and perhaps v, in photo pixels
     p[...,:2] = np.einsum('...ij,...nj->...ni', M[...,:2], p[...,:2]) + M[...,None,:,2]
     return p
 
-# %% ../nbs/04_data.ipynb #5d5bd754
+# %% ../nbs/04_data.ipynb #003a707b
 FILL = (124, 116, 104) # ImageNet's mean colour, where the canvas reaches beyond the photo
 def canvas_size(size, # (H, W) of the crop
                 margin:float, # how much larger the canvas is, 1 or more
@@ -583,7 +583,7 @@ def canvas_size(size, # (H, W) of the crop
     need(margin >= 1, f'a margin must be 1 or more, not {margin}')
     return tuple(n%2 + 2*round((margin*n - n%2)/2) for n in size)
 
-# %% ../nbs/04_data.ipynb #b27fefc3
+# %% ../nbs/04_data.ipynb #c81d1a99
 def origins(M, # (N,2,3) photo -> crop
             size, # (H, W) of the crop
             canvas, # (Hc, Wc)
@@ -591,7 +591,7 @@ def origins(M, # (N,2,3) photo -> crop
     "Where the photo's top left corner lies on the canvas."
     return M[:,:,2] + (np.subtract(canvas, size)[::-1] + 1 - M[:,:1,0])/2
 
-# %% ../nbs/04_data.ipynb #751a4ff6
+# %% ../nbs/04_data.ipynb #3808880b
 def covered(M, # (N,2,3) photo -> crop
             sizes, # (N,2) width, height of the photo
             size, # (H, W) of the crop
@@ -602,7 +602,7 @@ def covered(M, # (N,2,3) photo -> crop
     ends = np.concatenate([np.ceil(o - 1e-6), np.floor(o + M[:,:1,0]*sizes + 1e-6)], 1)
     return ends.clip(0, np.tile(canvas[::-1], 2)).astype(int)
 
-# %% ../nbs/04_data.ipynb #f89679f1
+# %% ../nbs/04_data.ipynb #11662067
 def fitted(photo:Image.Image, # RGB
            M, # (2,3) photo -> crop
            part, # (4,) x0, y0, x1, y1 of the canvas, see `covered`
@@ -621,7 +621,7 @@ def cut(photo, M, part, size, canvas)->np.ndarray: # as for `fitted`; (Hc,Wc,3) 
     if im: out.paste(im, (int(part[0]), int(part[1])))
     return np.asarray(out)
 
-# %% ../nbs/04_data.ipynb #194e4ce4
+# %% ../nbs/04_data.ipynb #1b0fa6e0
 class Rows:
     "Some rows of a large array, fetched when they are asked for."
     def __init__(self, base, rows=None):
@@ -632,7 +632,7 @@ class Rows:
     @property
     def shape(self): return (len(self), *self.base.shape[1:])
 
-# %% ../nbs/04_data.ipynb #0a9aa892
+# %% ../nbs/04_data.ipynb #3de70605
 def person_length(people, # N `People`
                  )->np.ndarray: # (N,) photo px
     "Longer side of each person's true box, or of the labelled joints' box for LSP, whose photos have no boxes."
@@ -641,7 +641,7 @@ def person_length(people, # N `People`
     side = np.where(seen, xy, -np.inf).max(1) - np.where(seen, xy, np.inf).min(1)
     return np.where(seen.any((1, 2)), side.max(1), 0)
 
-# %% ../nbs/04_data.ipynb #7d53f68f
+# %% ../nbs/04_data.ipynb #6673ffb0
 EACH = 'matrix', 'keypoints', 'inside', 'extent', 'photos' # columns of a store
 @dataclass(frozen=True, eq=False)
 class Store:
@@ -668,7 +668,7 @@ class Store:
         import torch
         return torch.from_numpy(self.canvases[np.atleast_1d(np.asarray(rows))]).permute(0, 3, 1, 2)
 
-# %% ../nbs/04_data.ipynb #64125abd
+# %% ../nbs/04_data.ipynb #1a1a6ba5
 class Chain:
     "Arrays of equal rows, one after the other, as one."
     def __init__(self, arrays): self.arrays, self.ends = arrays, np.cumsum([len(a) for a in arrays])
@@ -682,7 +682,7 @@ class Chain:
         for n, a in enumerate(self.arrays): out[at == n] = a[i[at == n]-self.ends[n]+len(a)]
         return out
 
-# %% ../nbs/04_data.ipynb #0af80ee1
+# %% ../nbs/04_data.ipynb #7169c6de
 def join(stores)->Store: # of the same size and margin
     "Several stores as one."
     first, *more = stores
@@ -691,7 +691,7 @@ def join(stores)->Store: # of the same size and margin
     cols = {k: np.concatenate([getattr(s, k) for s in stores]) for k in EACH}
     return replace(first, canvases=Rows(Chain([s.canvases for s in stores])), **cols)
 
-# %% ../nbs/04_data.ipynb #4c0826af
+# %% ../nbs/04_data.ipynb #1819e7ba
 CUT = 2 # the version of the cutting: another number, other stores
 def store_name(people:People, # whom to cut
                size, # (H, W) of the crop
@@ -707,7 +707,7 @@ def store_name(people:People, # whom to cut
     name = re.sub(r'[^A-Za-z0-9_-]+', '-', people.name)[:40]
     return f'{name}-{size[0]}x{size[1]}-{margin:g}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
 
-# %% ../nbs/04_data.ipynb #d6b770b6
+# %% ../nbs/04_data.ipynb #cb77d8a9
 @dataclass(frozen=True, eq=False)
 class Cutting:
     "How everybody is cut."
@@ -727,7 +727,7 @@ class Cutting:
     def plain(self, *a): return cut(*a).tobytes()
     def encoded(self, *a): return jpeg(im) if (im := fitted(*a)) else b''
 
-# %% ../nbs/04_data.ipynb #9ed2f8a1
+# %% ../nbs/04_data.ipynb #8463b55d
 def known(c:Cutting, path, rows): # of a page with these people; -> its table, if it is there and whole
     "What was cut before."
     if (t := read_table(path, len(rows))) is None: return None
@@ -745,7 +745,7 @@ def painter(c:Cutting, rows): # in the shelf's order; -> a function for `Shelf`,
         if b: out[y, x] = pixels(b).reshape(y1-y0, x1-x0, 3)
     return show if c.coded else None
 
-# %% ../nbs/04_data.ipynb #1e629a48
+# %% ../nbs/04_data.ipynb #1e3d80e8
 PAGE, CROWD = 2048, 32 # people in a page, and in a job
 def cut_page(path, # of the page
              c:Cutting,
@@ -763,7 +763,7 @@ def cut_page(path, # of the page
         refuse(c.people.root, dict.fromkeys(broken), 'Replace these photos.')
     write_page(path, len(rows), records())
 
-# %% ../nbs/04_data.ipynb #cf30529c
+# %% ../nbs/04_data.ipynb #4e4fb68c
 def cut_pages(folder:Path, c:Cutting, # of the store
               workers:int, tell, # see `build_store`
              )->Rows:
@@ -784,7 +784,7 @@ def cut_pages(folder:Path, c:Cutting, # of the store
     shelf = Shelf(paths, [known(c, *a) for a in zip(paths, rows)], c.canvas, painter(c, turn))
     return Rows(shelf, np.argsort(turn))
 
-# %% ../nbs/04_data.ipynb #36dc8ffb
+# %% ../nbs/04_data.ipynb #a86c2c56
 RAW = 2**32 # bytes of a store up to which nothing is encoded
 def build_store(people:People, # whom to cut
                 size=(96, 64), # (H, W) of the crop
@@ -810,7 +810,7 @@ def build_store(people:People, # whom to cut
     return Store(canvases, M.astype(np.float32), k.astype(np.float32), (parts - np.tile(edge, 2)).astype(np.float32),
                  (person_length(people)*M[:,0,0]).astype(np.float32), photos, tuple(size), float(margin))
 
-# %% ../nbs/04_data.ipynb #79c4135a
+# %% ../nbs/04_data.ipynb #c801ad17
 def photo_mark(store:Store)->str: # 12 hexadecimal digits
     "The photos that these people were cut from, to the last byte, in short."
     return hashlib.sha256(store.photos.tobytes()).hexdigest()[:12]

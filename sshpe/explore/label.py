@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SKIPPED', 'marked', 'errors', 'LabelState', 'LabelExplorer']
 
-# %% ../../nbs/lessons/00b_labelling.ipynb #83eaaeff
+# %% ../../nbs/lessons/00b_labelling.ipynb #40e1fed0
 import time
 from dataclasses import dataclass
 import ipywidgets as W, numpy as np
@@ -13,6 +13,7 @@ from ..check import need
 from ..data import People, Store, build_store
 from .base import Explorer, State
 from .panels import Mark, chart, pose, view
+from .views import short
 from ..metric import oks
 from ..skeleton import COCO17
 from ..sources import people_of, source
@@ -70,7 +71,7 @@ class LabelExplorer(Explorer):
         clicks = self.times[s.person] = self.times.get(s.person, [])[:len(s.marks)//2]+[time.monotonic()]
         self.set(marks=(*s.marks, *(round(float(v), 1) for v in xy)))
 
-# %% ../../nbs/lessons/00b_labelling.ipynb #2a4ec0d0
+# %% ../../nbs/lessons/00b_labelling.ipynb #fa52eb86
 from fastcore.basics import patch
 
 @patch
@@ -91,7 +92,7 @@ def scene(self:LabelExplorer, s): # a state -> rows, figures
     said = [('joints', n, f'{n} of {len(sk)} joints'), ('pace', p := self.pace(), 'no click yet' if p is None else f'{p:.1f} s a joint')]
     if not done: return [row], said
     e, o = errors(k, xyv), float(oks(k[None], xyv[None], self.area(s.person), sk.sigmas)[0])
-    bars = chart('errors', [Mark('bars', np.arange(len(sk)+1), np.nan_to_num(e), '#56B4E9')], ('joint', 0, len(sk)), ('error, crop pixels', 0, max(np.nanmax(e, initial=1), 1)))
+    bars = chart('errors', [Mark('bars', np.arange(len(sk)+1), np.nan_to_num(e), '#56B4E9')], ('joint', 0, len(sk), tuple((j+.5, short(n)) for j, n in enumerate(sk.joints))), ('error, crop pixels', 0, max(np.nanmax(e, initial=1), 1)), 560)
     row += [view('truth', image, (), pose(xyv, sk), 256, title='the truth'), bars]
     return [row], [*said, ('error', float(np.nanmean(e)) if np.isfinite(e).any() else None, f'mean error {np.nanmean(e):.1f} px' if np.isfinite(e).any() else 'no joint to compare'), ('OKS', o, f'OKS {o:.2f}')]
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['QUANTITIES', 'LEFT', 'BELOW', 'ABOVE', 'GAP', 'CHOSEN', 'DOTS', 'HALO', 'JS_COLOURS', 'JS_MARKS', 'JS_AXES',
-           'JS_PANEL', 'JS_CURSOR', 'JS_EVENTS', 'JS_PAGE', 'JS_SAY', 'JS_RENDER', 'CSS', 'Layer', 'Mark', 'Panel',
-           'view', 'ticks', 'chart', 'pose', 'scale', 'place', 'draw_mark', 'blend', 'draw_axes', 'draw_panel',
+           'JS_PANEL', 'JS_CURSOR', 'JS_EVENTS', 'JS_PAGE', 'JS_SHOW', 'JS_SAY', 'JS_RENDER', 'CSS', 'Layer', 'Mark',
+           'Panel', 'view', 'ticks', 'chart', 'pose', 'scale', 'place', 'draw_mark', 'blend', 'draw_axes', 'draw_panel',
            'figure', 'pack', 'Panels']
 
-# %% ../../nbs/explore/00_panels.ipynb #ad172c37
+# %% ../../nbs/explore/00_panels.ipynb #346056aa
 import zlib
 from functools import lru_cache
 from dataclasses import dataclass, fields, is_dataclass
@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from .. import draw
 from ..skeleton import COCO17
 
-# %% ../../nbs/explore/00_panels.ipynb #e5487c1a
+# %% ../../nbs/explore/00_panels.ipynb #d3111f59
 @dataclass(frozen=True, eq=False)
 class Layer:
     "Values over a picture."
@@ -44,7 +44,7 @@ class Mark:
     def __post_init__(self):
         for k in 'xy': object.__setattr__(self, k, np.asarray(getattr(self, k), np.float32).ravel())
 
-# %% ../../nbs/explore/00_panels.ipynb #de12b8bf
+# %% ../../nbs/explore/00_panels.ipynb #2adfa36e
 @dataclass(frozen=True, eq=False)
 class Panel:
     "A rectangle of coordinates with what lies in it."
@@ -63,7 +63,7 @@ class Panel:
     brush:bool = False # so is a drawn rectangle
     chosen:bool = False # outlined
 
-# %% ../../nbs/explore/00_panels.ipynb #0ad0b7e8
+# %% ../../nbs/explore/00_panels.ipynb #9cb4a909
 def view(name:str, # unique in the scene
          image, # (H,W,3) or (3,H,W), as `draw.rgb` takes it
          layers=(), # of `Layer`
@@ -81,7 +81,7 @@ def view(name:str, # unique in the scene
     return Panel(name, (-.5, W-.5), (H-.5, -.5), width, round(width*H/W), picture=image, layers=tuple(layers), marks=tuple(marks),
                  axes=axes, **{'frame': 'crop', **more})
 
-# %% ../../nbs/explore/00_panels.ipynb #fa0f91ef
+# %% ../../nbs/explore/00_panels.ipynb #2b3b2c82
 def ticks(lo:float, hi:float, # ends of an axis
           n:int=5, # about so many
          )->tuple: # of (number, text)
@@ -101,7 +101,7 @@ def chart(name:str, # unique in the scene
     axes = x[0], y[0], x[3] if len(x) > 3 else ticks(*x[1:]), y[3] if len(y) > 3 else ticks(*y[1:])
     return Panel(name, tuple(x[1:3]), tuple(y[1:3]), width, height, marks=tuple(marks), axes=axes, **more)
 
-# %% ../../nbs/explore/00_panels.ipynb #e84de3b6
+# %% ../../nbs/explore/00_panels.ipynb #66043b08
 def pose(xyv, # (J,2) or (J,3) picture pixels; third column v: 0 not drawn
          joints=COCO17, # the `Skeleton`
          sure=None, # (J,) bool; None: all
@@ -121,7 +121,7 @@ def pose(xyv, # (J,2) or (J,3) picture pixels; third column v: 0 not drawn
             marks += [Mark(line, x, y, colour, .6*size)]*len(ends[:1]) + [Mark(dot, *at, colour, size)]*(at.size > 0)
     return marks
 
-# %% ../../nbs/explore/00_panels.ipynb #193bc960
+# %% ../../nbs/explore/00_panels.ipynb #4a292f90
 # the kit's colour maps: what they show, from where to where
 QUANTITIES = {draw.HEAT: ('height of the heatmap', 0, 1), draw.UNCERTAINTY: ('standard deviation over the views', 0, .5),
               draw.DIFFERENCE: ('after minus before', -1, 1)}
@@ -135,7 +135,7 @@ def scale(cmap:str=draw.HEAT, # one of `QUANTITIES`
     axes = label, '', ticks(lo, hi), ()
     return Panel(f'scale-{cmap}', (lo, hi), (0, 1), width, 10, picture=draw.table(cmap)[None], axes=axes)
 
-# %% ../../nbs/explore/00_panels.ipynb #0e28db6f
+# %% ../../nbs/explore/00_panels.ipynb #4185740a
 LEFT, BELOW, ABOVE, GAP = 40, 34, 16, 10 # CSS pixels: for axis labels, for titles, between panels
 CHOSEN = '#D55E00' # the outline of what is chosen
 
@@ -153,7 +153,7 @@ def place(rows # of panels
         wide = max(wide, x)
     return at, (wide+GAP, y)
 
-# %% ../../nbs/explore/00_panels.ipynb #3652fe5a
+# %% ../../nbs/explore/00_panels.ipynb #c885ac3d
 DOTS = {'o': dict(marker='o'), 'ring': dict(marker='o', mfc='none'), 'x': dict(marker='x'), '+': dict(marker='+')}
 
 HALO = [withStroke(linewidth=2.4, foreground='#00000066')] # so that a dot is seen on any picture
@@ -172,7 +172,7 @@ def blend(p:Panel)->np.ndarray: # (H,W,3) uint8
         if l.opacity: out = draw.heat(out, l.values, None, l.opacity, l.vmin, l.vmax, l.cmap, l.colours)
     return out
 
-# %% ../../nbs/explore/00_panels.ipynb #d3c62d2c
+# %% ../../nbs/explore/00_panels.ipynb #ec23508f
 def draw_axes(ax, xlabel, ylabel, xt, yt): # matplotlib axes, and what `Panel.axes` holds
     "Labels and ticks."
     ax.set_xticks([v for v, _ in xt], [t for _, t in xt]); ax.set_yticks([v for v, _ in yt], [t for _, t in yt])
@@ -206,7 +206,7 @@ def figure(rows, # of panels
     plt.close(fig)
     return fig
 
-# %% ../../nbs/explore/00_panels.ipynb #a4c683c4
+# %% ../../nbs/explore/00_panels.ipynb #175df052
 def pack(v, # panels, layers, marks, arrays, tuples, plain values
          named, # a picture (H,W,3) uint8 -> its name
         ): # what a widget can send
@@ -218,7 +218,7 @@ def pack(v, # panels, layers, marks, arrays, tuples, plain values
     if isinstance(v, (tuple, list)): return [pack(x, named) for x in v]
     return v.item() if hasattr(v, 'item') else v
 
-# %% ../../nbs/explore/00_panels.ipynb #d77b9192
+# %% ../../nbs/explore/00_panels.ipynb #3f9d4faf
 JS_COLOURS = r'''
 const floats = b => new Float32Array(b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength));
 const bytes = b => new Uint8Array(b.buffer, b.byteOffset, b.byteLength);
@@ -240,7 +240,7 @@ function blend(p, pictures, tables) {   // a panel's picture with its layers
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #6e30ca5f
+# %% ../../nbs/explore/00_panels.ipynb #e5ccbdc6
 JS_MARKS = r'''
 function line(g, x, y) {   // NaN interrupts it
   let move = true;
@@ -273,7 +273,7 @@ function mark(g, m, px, py) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #363a1983
+# %% ../../nbs/explore/00_panels.ipynb #5340b940
 JS_AXES = r'''
 function axes(g, p, {px, py, left, ink}) {
   const [xlabel, ylabel, xt, yt] = p.axes, {width: W, height: H} = p;
@@ -294,7 +294,7 @@ function legend(g, p, {left, ink}) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #1aa794e5
+# %% ../../nbs/explore/00_panels.ipynb #26ded4a7
 JS_PANEL = r'''
 const LEFT = 40, BELOW = 34;
 function paint(node, p, pictures, tables) {
@@ -323,7 +323,7 @@ function place(node, e) {   // coordinates under the mouse, or null
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #bc2a3b35
+# %% ../../nbs/explore/00_panels.ipynb #9b873e08
 JS_CURSOR = r'''
 function read(nodes, frame, [x, y]) {   // values of all layers of a frame at a point
   const out = {};
@@ -349,7 +349,7 @@ function point(root, nodes, node, xy) {   // show the cross in all panels of the
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #8bf72d0b
+# %% ../../nbs/explore/00_panels.ipynb #afef5419
 JS_EVENTS = r'''
 const sorted = (a, b) => a < b ? [a, b] : [b, a];
 function listen(model, root, nodes, node) {
@@ -379,7 +379,7 @@ function listen(model, root, nodes, node) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #71f41b1e
+# %% ../../nbs/explore/00_panels.ipynb #56d8759d
 JS_PAGE = r'''
 function add(to, tag, cls = '', text = '') {   // a new element at the end of another
   const e = Object.assign(document.createElement(tag), {className: cls, textContent: text});
@@ -400,6 +400,10 @@ function make(model, root, nodes, name) {
   node.cross.style.display = 'none'; listen(model, root, nodes, node); nodes.set(name, node);
   return node;
 }
+'''
+
+# %% ../../nbs/explore/00_panels.ipynb #757dab3a
+JS_SHOW = r'''
 function show(model, root, nodes) {
   const start = performance.now(), rows = open(model.get('rows')), all = rows.flat(), names = new Set(all.map(p => p.name));
   for (const k of [...nodes.keys()]) if (!names.has(k)) nodes.delete(k);
@@ -412,7 +416,7 @@ function show(model, root, nodes) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #3e318623
+# %% ../../nbs/explore/00_panels.ipynb #a5b49544
 JS_SAY = r'''
 function say(model, root) {
   const figures = model.get('figures'), {text, share} = model.get('status'), busy = share !== null && share !== undefined;
@@ -435,7 +439,7 @@ async function copy(root, button) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #51b0f5fa
+# %% ../../nbs/explore/00_panels.ipynb #a37e7f72
 JS_RENDER = r'''
 function render({model, el}) {
   const root = add(el, 'div', 'sshpe-panels'), nodes = new Map(), said = ['figures', 'status', 'code'];
@@ -461,7 +465,7 @@ function render({model, el}) {
 export default {render};
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #4fe3bd0e
+# %% ../../nbs/explore/00_panels.ipynb #59e9983b
 CSS = '''
 .sshpe-panels {color: var(--jp-ui-font-color1, inherit); font: 12px sans-serif; outline: none}
 .sshpe-panels:focus-visible {box-shadow: 0 0 0 2px var(--jp-brand-color1, #0072B2)}
@@ -480,10 +484,10 @@ CSS = '''
 .sshpe-code code {margin-left: 8px; user-select: all}
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #1f09587f
+# %% ../../nbs/explore/00_panels.ipynb #b7cede49
 class Panels(anywidget.AnyWidget):
     "Draws rows of panels in the browser."
-    _esm = JS_COLOURS+JS_MARKS+JS_AXES+JS_PANEL+JS_CURSOR+JS_EVENTS+JS_PAGE+JS_SAY+JS_RENDER
+    _esm = JS_COLOURS+JS_MARKS+JS_AXES+JS_PANEL+JS_CURSOR+JS_EVENTS+JS_PAGE+JS_SHOW+JS_SAY+JS_RENDER
     _css = CSS
     rows, pictures = T.List().tag(sync=True), T.Dict().tag(sync=True)
     tables = T.Dict({c: draw.table(c).tobytes() for c in QUANTITIES}).tag(sync=True)

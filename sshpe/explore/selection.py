@@ -6,7 +6,7 @@
 __all__ = ['SORTS', 'STUDENTS', 'taken', 'in_box', 'ranked', 'SelectionState', 'SelectionExplorer', 'joints_chart', 'scatter',
            'figures']
 
-# %% ../../nbs/explore/03_selection.ipynb #75920773
+# %% ../../nbs/explore/03_selection.ipynb #8830f153
 from dataclasses import dataclass
 import ipywidgets as W, numpy as np, torch
 from fastcore.basics import patch
@@ -18,7 +18,7 @@ from .views import short
 from ..heatmap import decode
 from ..uncertainty import deviation, own, select
 
-# %% ../../nbs/explore/03_selection.ipynb #48a8af17
+# %% ../../nbs/explore/03_selection.ipynb #5e8c8fdc
 def taken(values, # (S,…) one for each student's offer
           u, # (S,N,J) uncertainties, or (S,J)
           m:float, # the margin
@@ -28,7 +28,7 @@ def taken(values, # (S,…) one for each student's offer
     mine = own(u[:,None] if u.dim() == 2 else u, m).view(u.shape)
     return torch.where(mine, values, values.roll(1, 0)).numpy(), mine.numpy()
 
-# %% ../../nbs/explore/03_selection.ipynb #c2f30f86
+# %% ../../nbs/explore/03_selection.ipynb #399c24fa
 SORTS = ('data', 'loss', 'uncertainty', 'disagreement')
 
 def in_box(c, # `Crowd`
@@ -48,7 +48,7 @@ def ranked(c, # `Crowd`
     order = np.argsort(-keys[by], kind='stable')
     return order[in_box(c, box)[order]]
 
-# %% ../../nbs/explore/03_selection.ipynb #37000379
+# %% ../../nbs/explore/03_selection.ipynb #4ffe5e7b
 STUDENTS = ('#009E73', '#CC79A7') # the colours of the two students
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class SelectionExplorer(PeopleExplorer):
         if panel == 'scatter': self.set(brush=())
         else: super().picked(panel, xy)
 
-# %% ../../nbs/explore/03_selection.ipynb #cb9a4d17
+# %% ../../nbs/explore/03_selection.ipynb #6557db68
 @patch
 def people_scene(self:SelectionExplorer, s): # a state -> rows, figures
     "The students, the joints, everybody."
@@ -103,7 +103,7 @@ def people_scene(self:SelectionExplorer, s): # a state -> rows, figures
     charts = [joints_chart(o.u[:2,0], mine, sk), scatter(c, s.person, s.brush)]
     return [row, charts, [scale(), scale(draw.UNCERTAINTY)]], figures(c, mine, s.margin)
 
-# %% ../../nbs/explore/03_selection.ipynb #ba138632
+# %% ../../nbs/explore/03_selection.ipynb #cb94c4c2
 def joints_chart(u, mine, skeleton): # (2,J), (2,J) bool, Skeleton -> Panel
     "Both students' uncertainty about each joint; a full dot trusts itself."
     J, marks, title = len(skeleton), [], 'this person: full dots trust themselves, rings take the other'
