@@ -127,7 +127,7 @@ def heatmap_rows(quick:bool=False):
         note = f'largest difference {off:.1g}'
         yield Row(f'heatmap/{k}', f'{what}, {N} people, against loops over joints', t['ours'], t['theirs'], target, 'higher', note=note)
 
-# %% ../nbs/21c_around.ipynb #18b73eb6
+# %% ../nbs/21c_around.ipynb #0a75eb93
 def photo_people(folder, # where to write the photos
                  photos:int, # how many
                 )->People: # two in each photo
@@ -144,6 +144,7 @@ def spent(f)->float: # milliseconds
     start = time.process_time(); f()
     return 1e3*(time.process_time()-start)
 
+# %% ../nbs/21c_around.ipynb #710ef271
 def store_rows(quick:bool=False):
     "Cutting a store, and reading it, against decoding and warping again."
     size, margin, n = (256, 192), 1.625, 8 if quick else 48
@@ -162,7 +163,7 @@ def store_rows(quick:bool=False):
             what = f'a random batch of {len(rows)} canvases from a store of {kind} ones against decode and warp'
             yield Row(f'store/{kind}', what, t['ours'], t['theirs'], target, 'higher')
 
-# %% ../nbs/21c_around.ipynb #99e0dd7f
+# %% ../nbs/21c_around.ipynb #e28fe557
 def found_people(folder, # where to write the json
                  N:int, # people
                 )->People:
@@ -186,6 +187,7 @@ def by_pycocotools(truth, found)->float: # paths -> AP
         ev.evaluate(); ev.accumulate(); ev.summarize()
     return 100*ev.stats[0]
 
+# %% ../nbs/21c_around.ipynb #5abf2a39
 def evaluation_rows(quick:bool=False):
     "Heatmaps to AP against COCO's own code for the last part."
     N, n, size = 500 if quick else 5000, 125, (256, 192)
@@ -207,7 +209,7 @@ def evaluation_rows(quick:bool=False):
     what = f'{N:,} people from heatmaps to AP, results file included, against pycocotools from the file to AP'
     yield Row('evaluation', what, t['ours'], t['theirs'], 1., note=f'both find AP {a:.6f}')
 
-# %% ../nbs/21c_around.ipynb #c29f4408
+# %% ../nbs/21c_around.ipynb #c7597dc0
 FIRST = """
 import json, sys, time
 t = [time.perf_counter()]
@@ -234,6 +236,7 @@ def fixed_cost()->dict: # seconds of each part
         with tempfile.TemporaryDirectory() as folder: done = python('-c', FIRST, str(Path(folder)/'run'))
     return out | dict(zip(('torch', 'sshpe', 'data', 'first step'), json.loads(done.splitlines()[-1])))
 
+# %% ../nbs/21c_around.ipynb #c131b16d
 def startup_rows(quick:bool=False):
     "Imports, help, and what a run costs before it learns."
     code = dict(torch='import torch', sshpe='import torch, sshpe', all='import torch, sshpe.training',

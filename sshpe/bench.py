@@ -104,7 +104,7 @@ def looks(n:int=16, # people
             'and folded, 32 bits': look(fold, form=last), 'and folded, bf16': look(fold, 'bf16', last)}
     return turns(jobs, repeats)
 
-# %% ../nbs/22_bench.ipynb #4f2ae9b7
+# %% ../nbs/22_bench.ipynb #05baf4f7
 def judging(L:Learner, # a learner
             B:int, # people
             J:int=17, # joints
@@ -126,13 +126,16 @@ def operations(job)->list: # a function -> names of PyTorch's operations, in ord
     class Trace(TorchDispatchMode):
         def __init__(self): super().__init__(); self.names = []
         def __torch_dispatch__(self, f, types, args=(), kwargs=None):
-            self.names.append(f.overloadpacket.__name__)
+            name, by = f.overloadpacket.__name__, args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
+            masked = any(torch.is_tensor(i) and i.dtype == torch.bool for i in by)
+            self.names.append(f'{name} by a mask' if masked and name.startswith('index') else name)
             return f(*args, **(kwargs or {}))
     job()  # what is kept on the device is now there
     with Trace() as trace: job()
     return trace.names
 
-ASKING = {'_local_scalar_dense', 'nonzero', 'is_nonzero', 'equal', 'masked_select', '_unique2'}
+# %% ../nbs/22_bench.ipynb #92b4b02f
+ASKING = {'_local_scalar_dense', 'nonzero', 'is_nonzero', 'equal', 'masked_select', '_unique2', 'index by a mask'}
 
 def target_rows(quick:bool=False):
     "Targets: their share of a step, and what their trace shows."
@@ -188,7 +191,7 @@ def by_pixels(repeats:int=15)->list: # ms for each of `PIXELS`
     "A supervised step of 8 people over the size of the crop."
     return list(turns({s: learner('supervised', n_labelled=8, size=s).one_step for s in PIXELS}, repeats).values())
 
-# %% ../nbs/22_bench.ipynb #616831c5
+# %% ../nbs/22_bench.ipynb #9929ef28
 BIG = dict(n_labelled=32, n_unlabelled=32, workers=2)
 
 def gpu_step_rows(name:str, quick:bool): # of `TIMED`
@@ -209,6 +212,7 @@ def gpu_step_rows(name:str, quick:bool): # of `TIMED`
     except Exception as e: yield Row(*row, note=f'not run: {type(e).__name__}: {str(e).splitlines()[0][:100]}'); return
     yield Row(*row, t['ours'], t['theirs'])
 
+# %% ../nbs/22_bench.ipynb #f2460bcd
 def gpu_rows(quick:bool=False):
     "What can be said about a GPU."
     if not torch.cuda.is_available():

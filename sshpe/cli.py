@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEMO', 'JOBS', 'Parser', 'train_options', 'config_of', 'train', 'scores', 'evaluate', 'recipes', 'runs', 'box',
            'predict', 'pseudo_label', 'verify', 'download', 'data', 'demo', 'sweep', 'collect', 'claims',
-           'evidence_options', 'use', 'source', 'data_options', 'parser', 'main']
+           'evidence_options', 'bench', 'bench_options', 'use', 'source', 'data_options', 'parser', 'main']
 
 # %% ../nbs/15_cli.ipynb #24d65890
 import argparse, json, os, sys
@@ -38,7 +38,7 @@ def train_options(p): # the parser of `sshpe train`
         p.add_argument(f'--{f.name}', type=type(d), default=argparse.SUPPRESS, metavar=f.name[:1].upper(), help=about[f.name]+shown)
     p.add_argument('-p', dest='more', action='append', default=[], metavar='KEY=VALUE', help='any parameter, or any field of the recipe or preset')
 
-# %% ../nbs/15_cli.ipynb #55e309e6
+# %% ../nbs/15_cli.ipynb #455bd479
 def config_of(a): # parsed `train_options` -> Config
     "The parameters of a run."
     from sshpe import run
@@ -68,7 +68,7 @@ def scores(m:dict, # metrics.json
     from sshpe.training import advice, score_rows
     return '\n'.join(filter(None, (columns(score_rows(m)), advice(m))))
 
-# %% ../nbs/15_cli.ipynb #43818f26
+# %% ../nbs/15_cli.ipynb #25433b51
 def evaluate(a):
     "Run nbs/runs/evaluate.ipynb and print its figures."
     from sshpe import launch, run
@@ -208,6 +208,24 @@ def evidence_options(add): # function that adds a command
     p.add_argument('--verdict', default='', help='confirmed, contradicted, open or not run [all]')
     p.add_argument('--results', default='', help='folder of collected runs [data/results/mini]')
 
+# %% ../nbs/15_cli.ipynb #0749a003
+def bench(a):
+    "Measure the kit's speed."
+    from sshpe import bench
+    from sshpe.clock import shown
+    def tell(row):
+        x = shown(row)
+        print(f"{x['ok']:4}{x['name']:36} {x['ours']:>8} {x['theirs']:>8} {x['unit']:5} ratio {x['ratio']:>6} {x['target']:7} {row['note']}".rstrip(), flush=True)
+    d = bench.bench(a.only, a.quick, (lambda row: None) if a.json else tell)
+    met, missed = (sum(r['ok'] is v for r in d['rows']) for v in (True, False))
+    print(json.dumps(d) if a.json else f'{met} targets met, {missed} missed, {d["seconds"]:.0f} seconds, {d["machine"]}')
+
+def bench_options(p): # the parser of `sshpe bench`
+    "Adds --json, --quick and --only."
+    p.add_argument('--json', action='store_true', help='print json and nothing else')
+    p.add_argument('--quick', action='store_true', help='fewer cases and repetitions: a minute instead of ten')
+    p.add_argument('--only', nargs='+', default=[], metavar='PART', help='heatmap, mix, views, slope, targets, evaluation, store, startup, step, gpu, demo')
+
 # %% ../nbs/15_cli.ipynb #6575d719
 def use(p, run=True): # options that several commands share
     "Adds RUN, --device and --json."
@@ -235,7 +253,7 @@ def data_options(sub): # where commands are added
     p.add_argument('--part', action='append', default=[], help=parts)
     p.add_argument('--mirror', default='', help="address of a server with COCO's archives [COCO's own]")
 
-# %% ../nbs/15_cli.ipynb #4d0da7b5
+# %% ../nbs/15_cli.ipynb #f2159616
 def parser()->Parser:
     "The whole command line."
     top = Parser(prog='sshpe', description='See, run and teach semi-supervised human pose estimation.')
@@ -255,14 +273,14 @@ def parser()->Parser:
     p.add_argument('--out', required=True, help='the file to write')
     p = add('data', 'look at a data set, or fetch one')
     data_options(p.add_subparsers(dest='task', metavar='TASK', required=True, parser_class=Parser))
-    evidence_options(add)
+    evidence_options(add); bench_options(add('bench', 'how fast the kit is here, against its networks alone and against the rivals'))
     p = add('demo', 'three recipes at 100 labels, and a page that compares them')
     p.add_argument('--out', default='', help='folder of its runs [runs/demo]'); p.add_argument('--preset', default='mini', help='[mini]')
     p.add_argument('--root', default='', help='other people than the shipped ones'); p.add_argument('--labels', type=int, default=100, help='[100]')
     return top
 
-# %% ../nbs/15_cli.ipynb #32583b89
-JOBS = dict(train=train, evaluate=evaluate, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo, sweep=sweep, collect=collect, claims=claims,
+# %% ../nbs/15_cli.ipynb #e2ff07ae
+JOBS = dict(train=train, evaluate=evaluate, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo, sweep=sweep, collect=collect, claims=claims, bench=bench,
             **{'pseudo-label': pseudo_label})
 
 def main(argv=None, # the words after `sshpe`

@@ -27,7 +27,7 @@ def once(f)->float: # milliseconds
     f(); wait()
     return 1e3*(time.perf_counter()-start)
 
-# %% ../nbs/21b_clock.ipynb #cadc234c
+# %% ../nbs/21b_clock.ipynb #0ec00233
 @dataclass(frozen=True)
 class Row:
     "One comparison."
@@ -57,6 +57,7 @@ def tidy(x): # dicts, lists, numbers
     if isinstance(x, (list, tuple)): return [tidy(v) for v in x]
     return float(f'{x:.5g}') if isinstance(x, float) else x
 
+# %% ../nbs/21b_clock.ipynb #fca1cb24
 def shown(row:dict, # of a json's rows
          )->dict: # texts
     "A row for a table."

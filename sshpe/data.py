@@ -182,7 +182,7 @@ def numbers(xs, # a json value
     except (TypeError, ValueError, OverflowError): return None
     return a.astype(float) if a.shape == shape and a.dtype.kind in 'iuf' else None
 
-# %% ../nbs/04_data.ipynb #cbb6dce0
+# %% ../nbs/04_data.ipynb #983c398d
 def read_skeleton(category:dict, # name, keypoints, skeleton (limbs, counted from 1) and perhaps sigmas
                  )->Skeleton:
     "The skeleton that a category describes: COCO's own for COCO's names; sigmas are COCO's mean unless given."
@@ -198,6 +198,7 @@ def read_skeleton(category:dict, # name, keypoints, skeleton (limbs, counted fro
     limbs = tuple((a-1, b-1) for a, b in limbs)
     return Skeleton(category['name'], names, mirror_pairs(names), limbs, tuple(s.tolist()))
 
+# %% ../nbs/04_data.ipynb #9cab6fc7
 def skeleton_of(d)->Skeleton: # whatever json holds where a Skeleton should be
     "A skeleton that was written as json."
     d = d if isinstance(d, dict) else {}

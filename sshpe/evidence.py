@@ -7,7 +7,7 @@ __all__ = ['KEEP', 'SEEDS', 'METHODS', 'value', 'pairs', 'words', 'name', 'setti
            'collect', 'part', 'unrest', 'level', 'strong', 'score', 'measured', 'collected', 'results', 'sample',
            'interval', 'spot', 'worth']
 
-# %% ../nbs/14c1_evidence.ipynb #15981c54
+# %% ../nbs/14c1_evidence.ipynb #54c6379c
 import json, math, re
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from . import run
 from .check import InputError, need, write_atomic
 from .data import skeleton_of
 
-# %% ../nbs/14c1_evidence.ipynb #e86a52a2
+# %% ../nbs/14c1_evidence.ipynb #72e155e8
 def value(text:str): # '4', '(70, 90)', 'max'
     "A number, list or other literal if the text is one."
     import ast
@@ -34,7 +34,7 @@ def pairs(more, # texts like 'tau=0.2'
         else: extra[k] = value(v)
     return {**out, **({'override': {**out.get('override', {}), **extra}} if extra else {})}
 
-# %% ../nbs/14c1_evidence.ipynb #8c56843d
+# %% ../nbs/14c1_evidence.ipynb #f80f2d44
 def words(c:run.Config)->list: # of text
     "What to say after `sshpe` to train this."
     usual = asdict(run.Config())
@@ -51,7 +51,7 @@ def setting(c:run.Config)->str: # RECIPE+FIELD=VALUE-DATA-LABELS
     "What runs that differ by the seed alone have in common."
     return name(c).rpartition('-s')[0]
 
-# %% ../nbs/14c1_evidence.ipynb #8ad53c37
+# %% ../nbs/14c1_evidence.ipynb #07bf379d
 KEEP = 'steps', 'seconds', 'steps_per_second', 'peak_memory_mb', 'phases', 'networks', 'telemetry', 'calibration', 'strong_by_joint'
 
 def short(v): # dicts, lists, numbers
@@ -76,7 +76,7 @@ def summary(where)->dict: # folder of a finished run
     return short(dict(run=name(run.config(f['config'])), config=public(f['config']), **about, joints=joints,
                       **{k: m.get(k) for k in KEEP}, curve=curve))
 
-# %% ../nbs/14c1_evidence.ipynb #be778080
+# %% ../nbs/14c1_evidence.ipynb #44a11b2a
 SEEDS = range(10)  # of the evidence; others are for tuning
 
 def dump(d:dict)->str: # json, a line for each key
@@ -99,7 +99,7 @@ def collect(runs, # folder of run folders
         else: write_atomic(path, dump(d)); out[where.name] = 'written'
     return out
 
-# %% ../nbs/14c1_evidence.ipynb #f5f59561
+# %% ../nbs/14c1_evidence.ipynb #0769defe
 def part(d:dict, when:str, column:str)->list: # when: 'early' or 'late'
     "A curve's values before or after the first drop of the rate, without the burn-in."
     c, lr = d['curve'], d['curve']['lr']
@@ -123,7 +123,7 @@ def strong(d:dict, joint:str): # 'ankle'; percent
     from sshpe.skeleton import META7
     return 100*sum(d['strong_by_joint'][j] for j in META7[joint])/len(META7[joint]) if d.get('strong_by_joint') else None
 
-# %% ../nbs/14c1_evidence.ipynb #51c64998
+# %% ../nbs/14c1_evidence.ipynb #cf9e1eb4
 def score(d:dict, measure:str, network:str='student'): # 'PCK_meta.wrist' -> percent, or None
     "A score: the mean over the networks of that kind."
     found = []
@@ -142,7 +142,7 @@ def measured(d:dict, # from `summary`
     if kind in ('level', 'strong'): return dict(level=level, strong=strong)[kind](d, rest)
     return d.get('seconds') if kind == 'seconds' else score(d, measure, network)
 
-# %% ../nbs/14c1_evidence.ipynb #5c1718ea
+# %% ../nbs/14c1_evidence.ipynb #d5073cac
 def collected(d:dict)->bool: # what a small file holds
     "Could `collect` have written it?"
     number, c, strong = lambda v: type(v) in (int, float), d.get('curve'), d.get('strong_by_joint')
@@ -164,7 +164,7 @@ def results(folder=None, # None: data/results/mini
         out.append(d)
     return out
 
-# %% ../nbs/14c1_evidence.ipynb #34a1084e
+# %% ../nbs/14c1_evidence.ipynb #6ef60072
 def sample(found:list, # from `results`
            of, # a Config, or the text of `setting`
            measure:str='AP_box', network:str='student', # see `measured`
@@ -174,7 +174,7 @@ def sample(found:list, # from `results`
     mine = [d for d in found if d['run'].rpartition('-s')[0] == of and d['config']['seed'] in SEEDS]
     return {d['config']['seed']: v for d in mine if (v := measured(d, measure, network)) is not None}
 
-# %% ../nbs/14c1_evidence.ipynb #aabb41ae
+# %% ../nbs/14c1_evidence.ipynb #11b89fb3
 def interval(x, # numbers
              level:float=.95, # how often such intervals hold the true mean
             )->tuple: # mean, low, high; infinite with one number
@@ -186,7 +186,7 @@ def interval(x, # numbers
     half = t.ppf((1+level)/2, len(x)-1)*stdev(x)/len(x)**.5
     return mean(x), mean(x)-half, mean(x)+half
 
-# %% ../nbs/14c1_evidence.ipynb #66cea4fe
+# %% ../nbs/14c1_evidence.ipynb #453ab0bb
 def spot(ax, # matplotlib axes
          at:float, # where across
          x, # the seeds' numbers
@@ -200,7 +200,7 @@ def spot(ax, # matplotlib axes
     if len(x) > 1: ax.plot(*point([at, at], [low, high]), c=colour, lw=1.2)
     ax.plot(*point([at], [m]), **{**dict(marker='o', ms=5, c=colour, ls=''), **kw})
 
-# %% ../nbs/14c1_evidence.ipynb #1fb6a38b
+# %% ../nbs/14c1_evidence.ipynb #1b06fdca
 def worth(score:float, # of a method
           supervised:dict, # labels -> score of supervised training
          )->float: # labels; 0 below the smallest size, infinite above the largest
@@ -212,5 +212,5 @@ def worth(score:float, # of a method
         if x <= score < y: return a*(b/a)**((score-x)/(y-x))
     return float(sizes[-1]) if score == best[-1] else math.inf
 
-# %% ../nbs/14c1_evidence.ipynb #42a60bdb
+# %% ../nbs/14c1_evidence.ipynb #5a673877
 METHODS = {'supervised': '#000000', 'dual-pose': '#E69F00', 'denoise-select': '#0072B2', 'pose-mum-plus': '#009E73', 'denoise-mum': '#D55E00', 'pose-cons-jc': '#CC79A7', 'data-distill': '#56B4E9'}

@@ -7,7 +7,7 @@ __all__ = ['SCALE', 'VERDICTS', 'COLOURS', 'MARKS', 'Cell', 'table_of', 'cells',
            'detectable', 'verdict', 'noise', 'pooled', 'config_of', 'setting_of', 'measure_of', 'differences',
            'commands', 'opinion', 'judged', 'verdicts', 'tally', 'line', 'report', 'beside', 'forest']
 
-# %% ../nbs/14e_ledger.ipynb #79f3fe62
+# %% ../nbs/14e_ledger.ipynb #2e78bcfb
 import csv, math, shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ from . import run
 from .check import choose, need
 from .evidence import SEEDS, interval, name, pairs, sample, setting, words
 
-# %% ../nbs/14e_ledger.ipynb #1c89b030
+# %% ../nbs/14e_ledger.ipynb #8a5162ba
 @dataclass(frozen=True)
 class Cell:
     "A figure in a paper's table, and what stands for it."
@@ -33,7 +33,7 @@ class Cell:
     mini:str # what stands for them; '' = nothing does
     note:str
 
-# %% ../nbs/14e_ledger.ipynb #d395610b
+# %% ../nbs/14e_ledger.ipynb #736eeaf0
 @lru_cache
 def table_of(kind:str)->tuple: # 'tables' or 'claims' -> dicts
     "A file of data/papers."
@@ -46,7 +46,7 @@ def cells()->dict: # (paper, table, row, column) -> Cell
     found = [Cell(**{**d, 'value': number(d['value']), 'std': number(d['std'])}) for d in table_of('tables')]
     return {(c.paper, c.table, c.row, c.column): c for c in found}
 
-# %% ../nbs/14e_ledger.ipynb #357e493a
+# %% ../nbs/14e_ledger.ipynb #1da6160e
 @dataclass(frozen=True)
 class Claim:
     "A contrast of cells."
@@ -66,7 +66,7 @@ class Claim:
         v = [c.value for c in (*self.better, *self.worse)]
         return None if None in v else round(sum(v[:len(self.better)])-sum(v[len(self.better):]), 2)
 
-# %% ../nbs/14e_ledger.ipynb #25a6bc8b
+# %% ../nbs/14e_ledger.ipynb #134e8992
 def side(paper:str, table:str, text:str)->tuple: # 'Ours A | 1K & …', or 'Table 3 / Pose-MUM | AP' -> Cells
     "The cells that one side of a claim names."
     out = []
@@ -83,7 +83,7 @@ def in_words(a:Cell, b:Cell)->str:
     at = f', {a.column}' if a.column == b.column != 'AP' else ''
     return f'{a.row} > {b.row}{at}'
 
-# %% ../nbs/14e_ledger.ipynb #259267f8
+# %% ../nbs/14e_ledger.ipynb #bbf28a65
 @lru_cache
 def claims()->tuple: # of Claims
     "Every claim of both papers."
@@ -96,7 +96,7 @@ def claims()->tuple: # of Claims
         out.append(Claim(d['paper'], d['table'], n, a, b, text, float(d['margin']) if d['margin'] else None, note))
     return tuple(out)
 
-# %% ../nbs/14e_ledger.ipynb #cf711a59
+# %% ../nbs/14e_ledger.ipynb #a448c3b1
 @lru_cache
 def reach(n:int, power:float, level:float)->float: # pairs
     "The smallest mean, in standard errors, that a paired t-test finds with this power."
@@ -124,7 +124,7 @@ def verdict(x, # differences, one for each seed
     _, low, high = interval(x, .9)  # two one-sided tests at 5 % each
     return 'confirmed' if -margin < low and high < margin else 'open'
 
-# %% ../nbs/14e_ledger.ipynb #0f18d315
+# %% ../nbs/14e_ledger.ipynb #16ab5582
 def noise(samples:dict, # (setting, labels) -> {seed: number}
          )->tuple: # standard deviation, degrees of freedom
     "What remains of runs' figures when settings and draws of labelled people are accounted for."
@@ -150,7 +150,7 @@ def pooled(x, # differences, one for each seed
     half = t.ppf(.975, df)*sd*math.sqrt(terms/len(x))
     return mean(x)-half, mean(x)+half
 
-# %% ../nbs/14e_ledger.ipynb #0c6e8b8f
+# %% ../nbs/14e_ledger.ipynb #26841b58
 SCALE = ("mini: 3,445 rendered people, crops of 96x64, a quarter-width ResNet-18 from random weights, 900 steps; labels are a tenth of the papers'; "
          "AP is OKS with the box's area; after the last step, no epoch was picked; intervals are over seeds, for the same 679 validation people")
 
@@ -175,7 +175,7 @@ def differences(c:Claim, found:list, measure:str='')->dict: # seed -> difference
     a, b = [get(x) for x in c.better], [get(x) for x in c.worse]
     return {s: sum(x[s] for x in a)-sum(x[s] for x in b) for s in sorted(set.intersection(*map(set, a+b)))}
 
-# %% ../nbs/14e_ledger.ipynb #2a19455a
+# %% ../nbs/14e_ledger.ipynb #9139ce4d
 def commands(c:Claim, found:list, seeds=range(3))->list: # of text
     "What would have to be run: at the mini scale, or at the paper's where nothing small stands for it."
     said, both = [], (*c.better, *c.worse)
@@ -188,7 +188,7 @@ def commands(c:Claim, found:list, seeds=range(3))->list: # of text
             if name(k) not in have: said.append(shlex.join(['sshpe', *words(k), '--out', f'runs/mini/{name(k)}']))
     return list(dict.fromkeys(said))
 
-# %% ../nbs/14e_ledger.ipynb #35af224a
+# %% ../nbs/14e_ledger.ipynb #b3a697bf
 def opinion(c:Claim, d:list, sds:dict)->tuple: # low, high; None where cells are of the same runs, or of several kinds
     "The pooled interval of a claim."
     both = (*c.better, *c.worse)
@@ -196,7 +196,7 @@ def opinion(c:Claim, d:list, sds:dict)->tuple: # low, high; None where cells are
     if len(kinds) > 1 or len({setting_of(x) for x in both}) < len(both): return None, None
     return pooled(d, *sds[kinds.pop()], len(both))
 
-# %% ../nbs/14e_ledger.ipynb #54b0bc15
+# %% ../nbs/14e_ledger.ipynb #98a2bc4e
 def judged(c:Claim, found:list, sds:dict)->dict: # sds: (measure, network) -> `noise`
     "A claim, what the paper says, and what our runs say."
     x, a = differences(c, found), c.better[0]
@@ -212,7 +212,7 @@ def judged(c:Claim, found:list, sds:dict)->dict: # sds: (measure, network) -> `n
                 PCK=mean(also) if also else None, PCK_verdict=verdict(also) if also else '')
     return {k: round(v, 3) if isinstance(v, float) and math.isfinite(v) else None if isinstance(v, float) else v for k, v in out.items()}
 
-# %% ../nbs/14e_ledger.ipynb #7f20ac4f
+# %% ../nbs/14e_ledger.ipynb #7fcf2166
 VERDICTS = 'confirmed', 'contradicted', 'open', 'not run'
 
 def verdicts(found:list, # from `sshpe.evidence.results`
@@ -228,7 +228,7 @@ def verdicts(found:list, # from `sshpe.evidence.results`
     sds = {k: noise({(s, n): sample(found, s, *k) for s, n in of.items()}) for k in kinds}
     return [v for v in (judged(c, found, sds) for c in mine) if verdict in ('', v['verdict'])]
 
-# %% ../nbs/14e_ledger.ipynb #2ab163eb
+# %% ../nbs/14e_ledger.ipynb #b5314f44
 def tally(said:list)->dict: # verdict -> how many
     "How many claims have which verdict."
     return {k: sum(v['verdict'] == k for v in said) for k in VERDICTS}
@@ -249,7 +249,7 @@ def report(said:list)->str:
     if todo := [v for v in said if v['verdict'] == 'not run']: lines.append(f'to run one: {todo[0]["commands"][0]}')
     return '\n'.join(lines)
 
-# %% ../nbs/14e_ledger.ipynb #f4ee3223
+# %% ../nbs/14e_ledger.ipynb #3aaa7c3f
 def beside(found:list, paper:str, table:str)->list: # of dicts: one for each row, with a text for each column
     "A paper's table with our figures."
     rows = {}
@@ -261,7 +261,7 @@ def beside(found:list, paper:str, table:str)->list: # of dicts: one for each row
         rows.setdefault(c.row, dict(row=c.row, ours=c.recipe, network=c.network))[c.column] = f'{theirs} | {ours}' if theirs else ours
     return list(rows.values())
 
-# %% ../nbs/14e_ledger.ipynb #410bdbe5
+# %% ../nbs/14e_ledger.ipynb #bc26bbb0
 COLOURS = dict(confirmed='#009E73', contradicted='#D55E00', open='#999999')
 MARKS = dict(confirmed='o', contradicted='X', open='s')
 

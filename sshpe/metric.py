@@ -8,7 +8,7 @@ __all__ = ['THRESHOLDS', 'RECALLS', 'AREAS', 'MOST', 'AP_NAMES', 'oks', 'per_per
            'pairs', 'nth', 'curve', 'Columns', 'people_columns', 'answer_columns', 'found', 'coco_ap', 'oks_ap', 'pck',
            'pck_groups', 'pck_table', 'boxed', 'evaluate']
 
-# %% ../nbs/12_metric.ipynb #cb775a67
+# %% ../nbs/12_metric.ipynb #a4f5a0a4
 from dataclasses import dataclass, replace
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def person_score(scores, # (N,J) joint scores, e.g. heatmap peaks
     keep |= ~keep.any(1, keepdims=True)
     return (s*keep).sum(1)/keep.sum(1)
 
-# %% ../nbs/12_metric.ipynb #b9efb382
+# %% ../nbs/12_metric.ipynb #4b95e18a
 def category_ids(people, # N `People`
                 )->list: # N ints
     "Each person's category in the data set's json; 1 where there is none."
@@ -78,7 +78,7 @@ def write_results(path, # where the json shall be
     "Write a results file, whole or not at all."
     return write_atomic(path, json.dumps(results))
 
-# %% ../nbs/12_metric.ipynb #1ea9deba
+# %% ../nbs/12_metric.ipynb #34b51675
 def read_results(results, # a list from `coco_results`, or the path of a results file
                 )->list:
     "The results as a fresh list."
@@ -95,7 +95,7 @@ def is_result(r)->bool: # anything that json can hold
     parts = [numbers(k, len(k)) if isinstance(k, list) else None, numbers(box, 4), numbers([r.get('score')], 1)]
     return all(p is not None and np.isfinite(p).all() for p in parts)
 
-# %% ../nbs/12_metric.ipynb #6a2569d5
+# %% ../nbs/12_metric.ipynb #1fa5cd82
 def only(d:dict, # a COCO json
          people, # N `People`
         )->dict: # the same, smaller
@@ -108,7 +108,7 @@ def only(d:dict, # a COCO json
         if a['id'] in mine or ignored: anns.append({**a, 'iscrowd': int(crowd), 'num_keypoints': seen, 'area': area[0]})
     return dict(images=[*entries(d, 'images')[0].values()], annotations=anns, categories=[*entries(d, 'categories')[0].values()])
 
-# %% ../nbs/12_metric.ipynb #2bf3cde2
+# %% ../nbs/12_metric.ipynb #25ea65d4
 def ground_truth(people, # N `People`
                 )->dict: # in COCO's annotation layout
     "The json of the data set without people who aren't in `people`, or the same structure built where there is none."
@@ -179,7 +179,7 @@ def curve(right, # (T,D) bool, answers by falling score
     at = np.stack([np.searchsorted(r, RECALLS) for r in tp/n])
     return np.take_along_axis(np.pad(best, ((0, 0), (0, 1))), at, 1), right.sum(1)/n
 
-# %% ../nbs/12_metric.ipynb #ebaf4222
+# %% ../nbs/12_metric.ipynb #c08fe96e
 @dataclass
 class Columns:
     "People or answers, sorted by photo."
@@ -201,6 +201,7 @@ def people_columns(rows, photo, J:int)->Columns: # annotations, (N,) their photo
     boxes = column(lambda a: a['bbox']).reshape(-1, 4)
     return Columns(photo[order], joints, column(lambda a: a['area']), boxes=boxes, spare=crowd | nobody, crowd=crowd)
 
+# %% ../nbs/12_metric.ipynb #f2769346
 def answer_columns(rows, photo, J:int)->Columns: # results, (N,) their photos, joints
     "Results; in each photo the surest first, and no more than `MOST`."
     need(all(len(r['keypoints']) == 3*J for r in rows), f'each result must have {J} joints, as x, y, score.')

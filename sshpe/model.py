@@ -83,7 +83,7 @@ def high_resolution(body:nn.Module, # a timm HRNet without head
     later = {f'layer{i+1}': Stage(getattr(body, f'transition{i}'), getattr(body, f'stage{i+1}')) for i in (1, 2, 3)}
     return dict(stem=stem, layer1=body.layer1, **later, decoder=Finest()), body.feature_info[1]['num_chs']
 
-# %% ../nbs/06_model.ipynb #4e6bb2c4
+# %% ../nbs/06_model.ipynb #72780cf3
 class SyncNorm(nn.BatchNorm2d):
     "Batch normalisation with the statistics of all processes' pieces; biased variance inside, unbiased in the running one, as PyTorch's."
     def forward(self, x):
@@ -113,6 +113,7 @@ def like(kind): # a subclass of BatchNorm2d
         return m
     return new
 
+# %% ../nbs/06_model.ipynb #1f1997f6
 NORMS = {'batch': None, 'sync': like(SyncNorm), 'frozen': like(FrozenNorm), 'group': grouped}
 
 def normalised(net:nn.Module, # changed in place
@@ -160,7 +161,7 @@ def backbone(name:str, # one of `BACKBONES`
                           'give a path as weights to change that.')
     return timm.create_model(name, **bare)
 
-# %% ../nbs/06_model.ipynb #b980dfcc
+# %% ../nbs/06_model.ipynb #ea18aec8
 # timm's names and ours, of whatever begins with them
 RENAMED = {'conv1': 'stem.0', 'bn1': 'stem.1', 'conv2': 'stem.3', 'bn2': 'stem.4'}
 RENAMED |= {f'transition{i}': f'layer{i+1}.transition' for i in (1, 2, 3)} | {f'stage{i}': f'layer{i}.stage' for i in (2, 3, 4)}
@@ -213,7 +214,7 @@ def build(name:str='resnet18', # one of `BACKBONES`
     if weights not in ('', 'imagenet'): load_backbone(net, weights)
     return normalised(net, norm)
 
-# %% ../nbs/06_model.ipynb #eed0bc61
+# %% ../nbs/06_model.ipynb #f43e9724
 def pairs(net:nn.Module): # -> (path of a convolution, path of its normalisation)
     "The normalisations that a convolution can absorb."
     for at, m in net.named_modules():
@@ -240,6 +241,7 @@ def refold(copy:nn.Module, # from `folded`, changed in place
         if k.rpartition('.')[0] not in done: v.copy_(new[k])
     return copy
 
+# %% ../nbs/06_model.ipynb #661eb56c
 def folded(net:nn.Module, # a PoseNet
           )->nn.Module: # a copy in eval mode, to look with
     "A copy whose normalisations are absorbed by its convolutions: the same answers, fewer operations."

@@ -55,7 +55,7 @@ def from_bytes(b, # uint8
     "Heatmaps as they were, nearly."
     return b*np.float32(top/255)
 
-# %% ../nbs/13a_record.ipynb #ebf5bc49
+# %% ../nbs/13a_record.ipynb #b3ee86c5
 LOGGED = ('labelled', 'unlabelled', 'kept', 'right_kept') # columns of the log that are recorded, too
 
 def write(path, # .npz
@@ -65,6 +65,7 @@ def write(path, # .npz
         with open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
     write_atomic(path, to)
 
+# %% ../nbs/13a_record.ipynb #31a3db58
 class Recorder:
     "Writes down what a learner's networks say about a few people, and how far teachers are from students."
     def __init__(self, learner, # `Learner`
@@ -76,8 +77,9 @@ class Recorder:
         s = build_store(people[np.linspace(0, len(people)-1, n).round().astype(int)], p.size, 1.)
         self.canvas, self.points = s.batch(np.arange(n)), points(learner.T, p.every, most)
         for left in self.where.glob('.*.npz.*'): left.unlink() # of a process that was killed
-        write(self.where/'about.npz', recipe=learner.r.name, joints=learner.skeleton.joints, networks=list(learner.networks()), stride=p.stride,
-              **{k: list(v[0]) if v else [] for k, v in zip(('parts', 'layers'), self.gaps())}, pictures=np.asarray(s.canvases), xyv=s.keypoints)
+        parts, layers = (list(v[0]) if v else [] for v in self.gaps())
+        write(self.where/'about.npz', recipe=learner.r.name, joints=learner.skeleton.joints, networks=list(learner.networks()),
+              stride=p.stride, parts=parts, layers=layers, pictures=np.asarray(s.canvases), xyv=s.keypoints)
 
     def gaps(self)->tuple: # distances and mismatches of each teacher; nothing where students are their own
         l = self.learner
@@ -90,8 +92,8 @@ class Recorder:
         nets = [folded(f) for f in l.networks().values()]
         heat, top = in_bytes(heatmaps(nets, self.canvas.to(l.device), l.p))
         values = lambda ds: np.array([list(d.values()) for d in ds])
-        write(self.where/f'{row["step"]:08}.npz', step=row['step'], heat=heat, top=top, distance=values(far), mismatch=values(off),
-              log=[np.nan if row.get(k) is None else row[k] for k in LOGGED])
+        log = [np.nan if row.get(k) is None else row[k] for k in LOGGED]
+        write(self.where/f'{row["step"]:08}.npz', step=row['step'], heat=heat, top=top, distance=values(far), mismatch=values(off), log=log)
 
 # %% ../nbs/13a_record.ipynb #42a1abad
 @dataclass(frozen=True, eq=False)
@@ -119,12 +121,13 @@ class Record:
         "What a network said."
         return from_bytes(self.heat[point,self.networks.index(network)], self.top[point])
 
-# %% ../nbs/13a_record.ipynb #18fc89f2
+# %% ../nbs/13a_record.ipynb #35fe4f63
 def arrays(path)->dict: # of an .npz file
     "Its arrays; numbers and texts only, never code."
     try:
         with np.load(path, allow_pickle=False) as z: return dict(z)
-    except Exception as e: raise InputError(f'{path} is not a whole piece of a recording ({type(e).__name__}): remove it, or record again.') from e
+    except Exception as e:
+        raise InputError(f'{path} is not a whole piece of a recording ({type(e).__name__}): remove it, or record again.') from e
 
 def read_record(where, # a run's folder, or that of a recording
                )->Record:
@@ -137,5 +140,7 @@ def read_record(where, # a run's folder, or that of a recording
     try:
         texts = {k: tuple(about[k].tolist()) for k in ('joints', 'networks', 'parts', 'layers')}
         numbers = {k: np.stack([d[k] for d in found]) for k in ('step', 'heat', 'top', 'distance', 'mismatch', 'log')}
-        return Record(where, str(about['recipe']), **texts, stride=int(about['stride']), pictures=about['pictures'], xyv=about['xyv'], **numbers)
-    except (KeyError, ValueError) as e: raise InputError(f'{where} holds pieces of different recordings ({e}): remove it, or record again.') from e
+        pictures = {k: about[k] for k in ('pictures', 'xyv')}
+        return Record(where, str(about['recipe']), **texts, stride=int(about['stride']), **pictures, **numbers)
+    except (KeyError, ValueError) as e:
+        raise InputError(f'{where} holds pieces of different recordings ({e}): remove it, or record again.') from e

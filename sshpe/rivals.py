@@ -31,7 +31,7 @@ def paint(xy, # (J,2) points, picture pixels, where heatmap pixel i means pictur
         H[j][y0:y1,x0:x1] = g[y0-y+r:y1-y+r,x0-x+r:x1-x+r]
     return H
 
-# %% ../nbs/21a_rivals.ipynb #940a7157
+# %% ../nbs/21a_rivals.ipynb #11ce1366
 @lru_cache
 def band(n:int, sigma:float)->np.ndarray: # pixels, heatmap pixels -> (n,n)
     "The matrix that smooths a row of n pixels; the kernel ends at 2.5σ."
@@ -50,6 +50,7 @@ def newton(h, x:int, y:int): # the logarithm of a smoothed map, its maximum
     D = np.array([[xx, xy], [xy, yy]])
     return -np.linalg.inv(D)@g if xx*yy-xy**2 != 0 else np.zeros(2)
 
+# %% ../nbs/21a_rivals.ipynb #864e3b1a
 def read(H, # (N,J,h,w) float32
          M, # (N,2,3) heatmap to photo
          how:str='quarter', # or 'dark'
@@ -69,7 +70,7 @@ def read(H, # (N,J,h,w) float32
         for j in range(J): out[n][j] = np.dot(M[n], np.array([*xy[n][j], 1.]))
     return out, s
 
-# %% ../nbs/21a_rivals.ipynb #17579cd2
+# %% ../nbs/21a_rivals.ipynb #81183278
 def crop(file, # a path, or an open file
          M, # (2,3) photo to crop
          size:tuple, # (H,W)
@@ -85,13 +86,14 @@ def pil_crop(photo, M, size)->np.ndarray: # as for `crop`; (H,W,3) uint8
     "The same warp where OpenCV isn't there."
     A = np.linalg.inv(np.vstack([M, [0, 0, 1]]))[:2]
     A[:,2] += .5-A[:,:2].sum(1)/2  # Pillow counts from the pixels' edges
-    return np.asarray(photo.transform(size[::-1], Image.AFFINE, A.ravel().tolist(), Image.BILINEAR))
+    return np.array(photo.transform(size[::-1], Image.AFFINE, A.ravel().tolist(), Image.BILINEAR))
 
 def normal(x)->torch.Tensor: # (H,W,3) uint8 -> (3,H,W) float32
     "A picture as networks expect it."
     mean, std = (torch.tensor(v).view(3, 1, 1)/255 for v in (MEAN, STD))
     return (torch.from_numpy(x).permute(2, 0, 1).contiguous().float().div(255)-mean).div_(std)
 
+# %% ../nbs/21a_rivals.ipynb #125ec181
 def strong(x:torch.Tensor, # (B,3,H,W) weak views
            rng, # numpy Generator
           )->torch.Tensor: # (B,3,H,W)

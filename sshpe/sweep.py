@@ -8,7 +8,7 @@ __all__ = ['LIMIT', 'STOPPED', 'MAIN', 'ENGINES', 'PEOPLE', 'SPEED', 'OVERHEAD',
            'cores', 'surroundings', 'local', 'inside', 'on_ray', 'passes', 'flops', 'crowd', 'arithmetic', 'kind',
            'speeds', 'costs', 'hours', 'dry', 'fraction', 'board', 'reports', 'watching', 'sweep']
 
-# %% ../nbs/14d_sweep.ipynb #3ee62c3b
+# %% ../nbs/14d_sweep.ipynb #43f320fe
 import json, math, os, subprocess, sys, threading, time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from . import run
 from .check import InputError, choose, need, write_atomic
 from .evidence import measured, name, results, setting, summary, words
 
-# %% ../nbs/14d_sweep.ipynb #7558fad3
+# %% ../nbs/14d_sweep.ipynb #492304e6
 LIMIT = 10_000  # runs of a grid
 
 def grid_file(grid:str)->Path: # a path, or the name of one that is shipped
@@ -43,7 +43,7 @@ def read_yaml(path)->dict:
     need(isinstance(d.get('blocks'), list) and d['blocks'], f'{path} needs blocks: a list with parameters of runs')
     return d
 
-# %% ../nbs/14d_sweep.ipynb #0503e5ce
+# %% ../nbs/14d_sweep.ipynb #199e5ee1
 def settings(block:dict, common:dict)->list: # of dicts: parameters of `sshpe train`
     "A block's runs: every combination, seeds outermost."
     need(isinstance(block, dict) and isinstance(common, dict), 'a block (and common) must hold parameters and values')
@@ -69,7 +69,7 @@ class Job:
     def desk(self): return self.where.parent/'.sweep'/self.where.name  # what the sweep itself writes
     def __hash__(self): return hash(self.config.out)
 
-# %% ../nbs/14d_sweep.ipynb #d92569e2
+# %% ../nbs/14d_sweep.ipynb #a2e7230b
 def configured(grid, values:dict, out:Path)->run.Config:
     "A run of a grid with its folder."
     from sshpe.training import settle
@@ -96,7 +96,7 @@ def plan(grid:str, # a path, or the name of a shipped grid
             need(len(jobs) <= LIMIT, f'{path.name} has more than {LIMIT:,} runs')
     return list(jobs.values())
 
-# %% ../nbs/14d_sweep.ipynb #f2a6268c
+# %% ../nbs/14d_sweep.ipynb #27311fed
 def held(path, # a run's folder, or a desk
          wait:float=0, # seconds; others who look, too, hold it for a moment
         )->bool:
@@ -123,7 +123,7 @@ def status(j:Job)->str: # 'new', 'unfinished', 'finished', 'running', 'failed'
     if held(j.where) or held(j.desk): return 'running'
     return 'failed' if (j.desk/'failed').exists() else s
 
-# %% ../nbs/14d_sweep.ipynb #9a7f5163
+# %% ../nbs/14d_sweep.ipynb #da5acf3f
 def reason(j:Job, n:int=3)->str: # n lines of its log
     "Why a job failed."
     try:
@@ -132,7 +132,7 @@ def reason(j:Job, n:int=3)->str: # n lines of its log
     lines = (j.desk/'log.txt').read_text(errors='replace').splitlines() if (j.desk/'log.txt').exists() else []
     return '\n'.join(lines[-n:]) or f'it ended with code {(j.desk/"failed").read_text()}'
 
-# %% ../nbs/14d_sweep.ipynb #e151a018
+# %% ../nbs/14d_sweep.ipynb #802fb351
 STOPPED = 130, -2, -15  # exit codes of a training that somebody stopped
 
 def attempt(j:Job,
@@ -154,7 +154,7 @@ def attempt(j:Job,
         return 'failed'
     finally: run.unlock(j.desk)
 
-# %% ../nbs/14d_sweep.ipynb #4acd913e
+# %% ../nbs/14d_sweep.ipynb #7538b7dc
 MAIN = 'from sshpe.cli import main; raise SystemExit(main())'
 
 def cores()->int:
@@ -168,7 +168,7 @@ def surroundings(workers:int, slot:int=0, gpus:int=0)->dict: # the environment o
     mine = {'CUDA_VISIBLE_DEVICES': str(slot%gpus)} if gpus > 1 else {}
     return {'PYTHONPATH': path, 'OMP_NUM_THREADS': str(max(1, cores()//workers)), 'PYTHONUNBUFFERED': '1', **mine}
 
-# %% ../nbs/14d_sweep.ipynb #e69bd716
+# %% ../nbs/14d_sweep.ipynb #4f7df73a
 def local(jobs:list, workers:int=0): # 0 = one for each GPU, or for each core
     "Run jobs in processes of this machine; yields each with how it ended."
     from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -189,7 +189,7 @@ def local(jobs:list, workers:int=0): # 0 = one for each GPU, or for each core
             for f in as_completed(todo): yield todo[f], f.result()
         finally: pool.shutdown(wait=False, cancel_futures=True)
 
-# %% ../nbs/14d_sweep.ipynb #6345fc50
+# %% ../nbs/14d_sweep.ipynb #073c0d1b
 def inside(says, log)->int: # exit code
     "Train in this process."
     from sshpe.cli import main
@@ -200,7 +200,7 @@ def inside(says, log)->int: # exit code
             traceback.print_exc(file=f)
             return 1
 
-# %% ../nbs/14d_sweep.ipynb #323a9410
+# %% ../nbs/14d_sweep.ipynb #4c6f91f3
 def on_ray(jobs:list, workers:int=0): # 0 = one for each GPU, or for each core, of the cluster
     "Run jobs on a Ray cluster; yields each with how it ended."
     try: import ray
@@ -225,7 +225,7 @@ def on_ray(jobs:list, workers:int=0): # 0 = one for each GPU, or for each core, 
 
 ENGINES = dict(local=local, ray=on_ray)
 
-# %% ../nbs/14d_sweep.ipynb #defbccc2
+# %% ../nbs/14d_sweep.ipynb #483acc9c
 def passes(r, p, T:int)->float: # recipe, preset, steps
     "How many crops pass a network forward in a run; learning from one counts three."
     from sshpe.learner import turn
@@ -243,7 +243,7 @@ def flops(backbone:str, width:int, size:tuple, joints:int=17)->float: # of a pre
     with torch.device('meta'), torch.no_grad(), FlopCounterMode(display=False) as n: build(backbone, joints, width, '').eval()(torch.zeros(1, 3, *size))
     return float(n.get_total_flops())
 
-# %% ../nbs/14d_sweep.ipynb #5e58564a
+# %% ../nbs/14d_sweep.ipynb #1d6e523e
 PEOPLE = {'coco:train': 149_813, 'coco:unlabeled2017': 250_000, 'aic:train': 378_352}
 SPEED, OVERHEAD = 3e13, 25  # assumed: floating point operations a second of one GPU in training; seconds of a run beside its steps
 ASSUMPTIONS = (f'Assumed: {SPEED/1e12:g} TFLOP a second of one GPU in training (an A100 in bf16); people: COCO train 149,813, COCO unlabeled 250,000 found by a detector, '
@@ -264,7 +264,7 @@ def arithmetic(c:run.Config)->float: # floating point operations
     need(n, f'how many people {c.data} has is not known here: give the grid steps.')
     return passes(r, p, total_steps(r, p, n))*flops(p.backbone, p.width, tuple(p.size))
 
-# %% ../nbs/14d_sweep.ipynb #b1769770
+# %% ../nbs/14d_sweep.ipynb #423da214
 def kind(c:run.Config)->str: # e.g. 'denoise-select+K=4'
     "A run's recipe with what is changed in it."
     return name(c).split(f'-{c.data}-')[0]
@@ -289,7 +289,7 @@ def costs(jobs:list)->dict: # Job -> seconds, and how they are known: 'measured'
         out[j] = size[key]*each+OVERHEAD, how
     return out
 
-# %% ../nbs/14d_sweep.ipynb #8ea5d6d0
+# %% ../nbs/14d_sweep.ipynb #b1d8c358
 def hours(seconds:float)->str:
     "A long time in words."
     return f'{seconds/3600:,.0f} h' if seconds > 36000 else run.clock(seconds)
@@ -304,7 +304,7 @@ def dry(jobs:list, workers:int)->str:
     total = f'{len(jobs)} runs, {len(jobs)-len(left)} finished; {len(left)} left take {hours(sum(left))} of one worker, about {hours(sum(left)/workers)} with {workers}'
     return '\n'.join([run.columns(rows), total, *([ASSUMPTIONS] if any(how == 'assumed' for _, how in cost.values()) else [])])
 
-# %% ../nbs/14d_sweep.ipynb #b08f3f36
+# %% ../nbs/14d_sweep.ipynb #e2b5dd9e
 def fraction(j:Job)->float: # 0..1
     "How far a run's training is."
     log = run.read_log(j.where/'log.csv')
@@ -327,7 +327,7 @@ def reports(jobs:list)->str:
     "Which runs failed, and why."
     return '\n'.join(f'{j.where.name} failed:\n' + '\n'.join(f'    {l[:200]}' for l in reason(j).splitlines()) for j in jobs)
 
-# %% ../nbs/14d_sweep.ipynb #671e05d2
+# %% ../nbs/14d_sweep.ipynb #22017aa3
 @contextmanager
 def watching(look, # returns (Job -> status, text)
              say, every:float=2):
@@ -348,7 +348,7 @@ def watching(look, # returns (Job -> status, text)
         done.set(); t.join()
         if live: show()
 
-# %% ../nbs/14d_sweep.ipynb #443a9930
+# %% ../nbs/14d_sweep.ipynb #b9d563dc
 def sweep(jobs:list, # from `plan`
           workers:int=0, # how many at a time; 0 = as many as the engine finds GPUs or cores
           engine:str='local', # one of ENGINES

@@ -153,7 +153,7 @@ def fit(x:Run)->Run:
     run.write_log(x.where/'log.csv', x.learner.rows)
     return x
 
-# %% ../nbs/14b_training.ipynb #575a46d4
+# %% ../nbs/14b_training.ipynb #2580706b
 def fit_together(x:Run, show)->Run: # show: called with the log's rows
     "Train with several processes."
     from sshpe.launch import following
@@ -162,7 +162,8 @@ def fit_together(x:Run, show)->Run: # show: called with the log's rows
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', str(max(1, os.cpu_count()//n)))}
     with following(log, lambda text: show(run.read_log(log))):
         p = subprocess.Popen(job, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
-        _, err = p.communicate()
+        err = p.stderr.read()  # its standard input stays open until this process ends
+        p.wait()
     said = [l.removeprefix('sshpe: ') for l in err.splitlines() if l.startswith('sshpe: ')]
     need(not p.returncode, said[0] if said else f'{loss_of(err, n)}: the same parameters go on from the last saved state, with any number of processes.')
     x.learner.load(x.where/'state.pt')

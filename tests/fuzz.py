@@ -1,6 +1,6 @@
 """Damaged files for everything that reads files: each case must end well or in one sentence (`InputError`).
 
-    python -m tests.fuzz [--cases 10000] [--seed 0] [--only coco,split] [--limit 20]
+    python tests/fuzz.py [--cases 10000] [--seed 0] [--only coco,split] [--limit 20]
 
 The search is guided by coverage: a file that reaches a line of the kit which no file reached before is kept, and damaged
 further. The same seed tries the same cases. A failure is printed with its number; `--only NAME --case NUMBER` leads to it
@@ -220,6 +220,12 @@ class Lab:
         assert all(v is None or 0 <= v <= 100+1e-6 for v in (m['AP'], m['AP_box'], m['PCK']))
         assert m['AP_box'] is None or m['AP_box'] > 99, m['AP_box'] # the truth itself is right
 
+    def verify(self, name, root): # json, and a text for a terminal
+        from sshpe import obtain
+        r = obtain.verify(name, root, ['train'])
+        json.dumps(r)
+        for line in obtain.lines(r): assert '\n' not in line and line.encode()
+
     # ------ data sets
 
     @cached_property
@@ -228,7 +234,7 @@ class Lab:
         return stick_people(self.tmp/'sticks', 6, 2, 64)
 
     def coco(self):
-        from sshpe import data, obtain
+        from sshpe import data
         f = self.sticks/'annotations/person_keypoints_train.json'
         whole = json.loads(f.read_text())
         more = copy.deepcopy(whole)
@@ -251,7 +257,7 @@ class Lab:
                 except InputError: continue
                 sound(p); as_it_stands(p, json.loads(b)); self.cut(p); self.measure(p)
                 accepted += 1
-            json.dumps(obtain.verify('coco', self.sticks, ['train']))
+            self.verify('coco', self.sticks)
             if not accepted: raise InputError('refused')
         return Target('coco', [f.read_bytes(), json.dumps(more).encode()], twist_json, read, 30)
 
@@ -268,7 +274,7 @@ class Lab:
         return Target('index', [whole], twist_zip, read, 5)
 
     def listed(self, name, rows, folder, path, load):
-        from sshpe import data, obtain
+        from sshpe import data
         def read(b):
             path.write_bytes(b)
             ok = 0
@@ -278,7 +284,7 @@ class Lab:
                 sound(p); self.cut(p)
                 if (p.keypoints[...,2] > 0).any(): self.measure(p)
                 ok += 1
-            if name in data.DATA: json.dumps(obtain.verify(name, folder, ['train']))
+            if name in data.DATA: self.verify(name, folder)
             if not ok: raise InputError('refused')
         return Target(name, [json.dumps(rows).encode()], twist_json, read, 10)
 
@@ -304,7 +310,6 @@ class Lab:
 
     def mat(self):
         from test_data import lsp, write_lsp
-        from sshpe import obtain
         from sshpe.data import load
         from scipy.io import savemat
         root = self.tmp/'lsp'
@@ -316,7 +321,7 @@ class Lab:
             seeds.append((root/'joints.mat').read_bytes())
         def read(b):
             (root/'joints.mat').write_bytes(b)
-            json.dumps(obtain.verify('lspet', root, ['train']))
+            self.verify('lspet', root)
             p = load('lspet', root)
             sound(p); self.cut(p); self.measure(p)
         return Target('mat', seeds, twist_mat, read, 12)

@@ -1,6 +1,6 @@
 """COCO's size: start-up, memory and disk of a data set of 150,000 people, made of few photos under many names.
 
-    python -m tests.size --root FOLDER_IN_COCO_LAYOUT [--people 150000] [--crop 256 192] [--margin 1.625] [--keep FOLDER]
+    python tests/size.py --root FOLDER_IN_COCO_LAYOUT [--people 150000] [--crop 256 192] [--margin 1.625] [--keep FOLDER]
 
 Without --root it repeats the shipped people. Each figure is that of a fresh process.
 """
@@ -48,7 +48,7 @@ def begin(root, crop, margin, steps):
     split = draw_split(p, len(p)//10)
     lab, unl, *_ = split.rows(p)
     a, b, first = s[lab], s[unl], (fingerprint(p), photo_mark(s))
-    a.batch(range(32)); b.batch(range(32)); say('split, marks, first batches', start)
+    a.batch(range(min(32, len(a)))); b.batch(range(min(32, len(b)))); say('split, marks, first batches', start)
     if not steps: return
     rng, t = np.random.default_rng(0), time.perf_counter()
     for k in range(steps): b.batch(rng.integers(0, len(b), 32))
@@ -76,7 +76,7 @@ def main():
             if not (photos/f.name).exists(): (photos/f.name).write_bytes(f.read_bytes())
         if not (to/'large').exists(): enlarge(src_json, photos, to/'large', a.people)
         same = ['--root', str(to/'large'), '--crop', *map(str, a.crop), '--margin', str(a.margin)]
-        again = [sys.executable, '-m', 'tests.size', *same, '--begin']
+        again = [sys.executable, __file__, *same, '--begin']
         env = {**os.environ, 'SSHPE_CACHE': str(to/'cache'), 'OMP_NUM_THREADS': '1'}
         for what, steps in (('first start (indexing and cutting)', 0), ('second start', 0), ('third start, and training reads', 2000)):
             print(f'--- {what}', flush=True)

@@ -1,4 +1,4 @@
-"""A few damaged files of every kind, drawn by hypothesis; `python -m tests.fuzz` tries thousands."""
+"""A few damaged files of every kind, drawn by hypothesis; `python tests/fuzz.py` tries thousands."""
 import random
 import pytest
 from hypothesis import given, settings, strategies as st

@@ -8,8 +8,6 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 LINES = [line.split('  #')[0].strip() for block in re.findall(r'```sh\n(.*?)```', (ROOT/'README.md').read_text(), re.S)
          for line in block.replace('\\\n', ' ').splitlines() if line.split('#')[0].strip()]
-SMALL = ['--labels', '16', '-p', 'size=(96,64)', '-p', 'backbone=narrow18', '-p', 'width=16', '-p', 'weights=', '-p', 'steps=4', '-p', 'n_labelled=8', '-p', 'n_unlabelled=8',
-         '-p', 'workers=0', '--device', 'cpu']
 
 
 @pytest.fixture(scope='module')
@@ -38,19 +36,20 @@ def small(line, here, out):
     words = shlex.split(line.replace('/path/to/coco', str(here/'coco')).replace('/path/to/aic', str(here/'aic')).replace('HOST', 'localhost')
                         .replace('@boxes.json', f'@{here}/boxes.json').replace('$CPU_INDEX', ''))
     if 'torchrun' in words: words[:words.index('-m')] = ['torchrun', '--standalone', '--nproc-per-node', '2']  # one machine stands for four
-    train = words[:2] == ['sshpe', 'train'] or 'sshpe.work' in words
-    if train:
-        given, size = ('--preset' in words, words + SMALL) if 'coco' in line else (False, words)
-        if not given: size = size + ['--preset', 'tiny', '--root', os.environ['README_PEOPLE'], '--device', 'cpu']
-        words = [w for w in size if not w.startswith('backbone=resnet')]
-        words = [w for i, w in enumerate(words) if not (w == '-p' and words[i+1:i+2] in ([], ['-p'], ['--processes']))]
-        if '--processes' in words: words[words.index('--processes')+1] = '2'
-        words += ['--out', str(out)]
+    if words[:2] == ['sshpe', 'train'] or 'sshpe.work' in words:
+        after = lambda name, new: words.__setitem__(words.index(name)+1, new(words[words.index(name)+1])) if name in words else words.extend([name, new('')])
+        after('--preset', lambda old: 'tiny')
+        after('--labels', lambda old: '0' if old == '0' else '16')
+        after('--root', lambda old: old or os.environ['README_PEOPLE'])
+        after('--out', lambda old: str(out))
+        after('--device', lambda old: 'cpu')
+        if '--processes' in words: after('--processes', lambda old: '2')
+        if 'backbone=resnet50' in words: words[words.index('backbone=resnet50')] = 'steps=6'
     if words[0] == 'papermill': words[2] = str(out)+'.ipynb'; words += ['-p', 'preset', 'tiny', '-p', 'root', os.environ['README_PEOPLE'], '-p', 'out', str(out), '-p', 'labels', '16']
     if words[0] == 'sshpe' and words[1] == 'pseudo-label': words += ['--root', os.environ['README_PEOPLE'], '--split', 'val']
     if words[:2] == ['sshpe', 'evaluate'] and '--data' not in words: words += ['--root', os.environ['README_PEOPLE']]
     if words[:2] == ['sshpe', 'sweep'] and '--dry-run' not in words: words += ['--dry-run']
-    if words[:2] == ['sshpe', 'bench']: words += ['--only', 'encode']
+    if words[:2] == ['sshpe', 'bench']: words += ['--only', 'heatmap']
     return words
 
 

@@ -81,7 +81,7 @@ class Explorer:
     @property
     def status(self)->str: return self.panels.status.get('text', '') # the line below the picture
 
-# %% ../../nbs/explore/00a_base.ipynb #3e8d9d9f
+# %% ../../nbs/explore/00a_base.ipynb #77270e8f
 @patch
 def set(self:Explorer, **changes)->Explorer: # fields of the state
     "Change the state and show it."
@@ -107,6 +107,7 @@ def mirror(self:Explorer):
             self._state = replace(self._state, **{k: from_control(w.value, v)})
     finally: self.deaf = False
 
+# %% ../../nbs/explore/00a_base.ipynb #086e8d16
 @patch
 def turned(self:Explorer, name:str, value): # field, its control's value
     "A control was moved."
@@ -114,7 +115,7 @@ def turned(self:Explorer, name:str, value): # field, its control's value
     try: self.set(**{name: from_control(value, getattr(self._state, name))})
     except InputError as e: self.tell(str(e))
 
-# %% ../../nbs/explore/00a_base.ipynb #62f3fe57
+# %% ../../nbs/explore/00a_base.ipynb #ab4afadd
 @patch
 def render(self:Explorer):
     "Show the state."
@@ -128,6 +129,7 @@ def tell(self:Explorer, text:str='', # what is going on
     "The line below the picture."
     self.panels.status = dict(text=text, share=share)
 
+# %% ../../nbs/explore/00a_base.ipynb #6d9d86b6
 @patch
 def figure(self:Explorer, **changes): # fields that differ from what is shown -> matplotlib figure
     "The picture for paper; what is shown stays."
@@ -159,7 +161,7 @@ def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
     try: what[m['event']]()
     except InputError as e: self.tell(str(e))
 
-# %% ../../nbs/explore/00a_base.ipynb #40337387
+# %% ../../nbs/explore/00a_base.ipynb #87e8df21
 WIDTHS = {W.BoundedIntText: '120px', W.Checkbox: 'auto', W.ToggleButtons: 'max-content', W.Dropdown: '210px',
           W.FloatRangeSlider: '320px'} # of controls; others 260px
 
@@ -184,6 +186,7 @@ def button(name:str, # what it does, in a word
     b.add_class(f'sshpe-button-{name}'); b.on_click(lambda _: do())
     return b
 
+# %% ../../nbs/explore/00a_base.ipynb #ad15e17a
 @patch
 def laid_out(self:Explorer)->W.Widget:
     "The page of an explorer."

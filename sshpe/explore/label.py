@@ -36,13 +36,14 @@ def errors(k, xyv, # (J,3) marks, truth
     ok = (k[:,2] > 0) & (xyv[:,2] > 0)
     return np.where(ok, np.linalg.norm(k[:,:2]-xyv[:,:2], axis=1), np.nan)
 
-# %% ../../nbs/lessons/00b_labelling.ipynb #12e0bdd1
+# %% ../../nbs/lessons/00b_labelling.ipynb #6ac5be33
 @dataclass(frozen=True)
 class LabelState(State):
     "Who is labelled, and what was clicked."
     person:int = 0 # row of the data set
     marks:tuple = () # x, y of one joint after the other, crop pixels
 
+# %% ../../nbs/lessons/00b_labelling.ipynb #323b6e71
 class LabelExplorer(Explorer):
     "Click the joints of a person."
     State, SIZE = LabelState, (192, 128)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLOURS', 'GRIDS', 'WHOSE', 'MIXED', 'RGB', 'DARK', 'drawn', 'owners', 'pictures_of', 'strength', 'passing',
            'limb_marks', 'parts_marks', 'grid_mark', 'MixState', 'MixExplorer', 'Group', 'limb_table', 'broken',
-           'whole_chart', 'said']
+           'dotted', 'whole_chart', 'fact', 'said']
 
 # %% ../../nbs/explore/04_mix.ipynb #5467379d
 from dataclasses import dataclass
@@ -72,17 +72,17 @@ def passing(net, # a `PoseNet`
     with looking([net]): H = net(X, look).float().cpu()
     return kept, H
 
-# %% ../../nbs/explore/04_mix.ipynb #da1972c5
+# %% ../../nbs/explore/04_mix.ipynb #7a7c674d
 def limb_marks(xyv, # (J,3) one person's joints, picture pixels
                limbs, # (a, b) indices of those that are drawn
                whole, # bool for each
                colour:str,
               )->list: # of `Mark`
     "Limbs, solid or dashed."
-    out = []
+    out, gap = [], (np.nan, np.nan)
     for kind, ok in (('-', True), ('--', False)):
-        ends = np.array([[xyv[a,:2], xyv[b,:2], (np.nan, np.nan)] for (a, b), w in zip(limbs, whole) if w == ok]).reshape(-1, 2)
-        out += [Mark(kind, *ends.T, colour, 1.5)]*(len(ends) > 0)
+        ends = [end for (a, b), w in zip(limbs, whole) if w == ok for end in (xyv[a,:2], xyv[b,:2], gap)]
+        if ends: out.append(Mark(kind, *np.array(ends).T, colour, 1.5))
     return out
 
 def parts_marks(n:int, # number of a mixed picture
@@ -91,8 +91,8 @@ def parts_marks(n:int, # number of a mixed picture
                )->list: # of `Mark`
     "What a mixed picture holds of somebody: joints, and limbs with an end in it."
     here = [(a, b) for a, b in limbs if xyv[a,2] and xyv[b,2] and n in (at[a], at[b])]
-    there = (xyv[:,2] > 0) & (at == n)
-    return limb_marks(xyv, here, [at[a] == at[b] for a, b in here], '#F0F0F0')+[Mark('o', *xyv[there,:2].T, colour, 2)]*bool(there.any())
+    dots = Mark('o', *xyv[(xyv[:,2] > 0) & (at == n),:2].T, colour, 2)
+    return [*limb_marks(xyv, here, [at[a] == at[b] for a, b in here], '#F0F0F0'), dots]
 
 def grid_mark(size:tuple, tiles:tuple)->Mark: # (H,W) of the picture, (N_T,h,N_T,w)
     "The borders between tiles."
@@ -122,7 +122,7 @@ class MixState(PeopleState):
     fit:str = 'resize' # what to do with features that the tiles don't divide, see `sshpe.mum.mix`
     limbs:str = 'chosen' # whose limbs are drawn: one of `WHOSE`
 
-# %% ../../nbs/explore/04_mix.ipynb #47815a70
+# %% ../../nbs/explore/04_mix.ipynb #48668d29
 MIXED = STAGES[:4] # where a probability can be set
 
 class MixExplorer(PeopleExplorer):
@@ -132,21 +132,23 @@ class MixExplorer(PeopleExplorer):
     def defaults(self):
         q = perturbations(self.x.recipe).get('mix', Mix(tiles=self.x.preset.tiles))
         p = dict(q.stages)
-        return dict(network=next(iter(self.x.networks)), group=min(q.group, len(COLOURS)), tiles=q.tiles, unmix=q.unmix, **{k: float(p.get(k, 0)) for k in MIXED})
+        probabilities = {k: float(p.get(k, 0)) for k in MIXED}
+        return dict(network=next(iter(self.x.networks)), group=min(q.group, len(COLOURS)), tiles=q.tiles, unmix=q.unmix, **probabilities)
     def person_controls(self):
+        share = lambda **more: W.FloatSlider(min=0, max=1, step=.05, **more)
         grids = sorted({*GRIDS, self.defaults()['tiles']})
         return dict(network=W.Dropdown(options=list(self.x.networks)), joint=W.Dropdown(options=joint_names(self.x.skeleton)),
-                    opacity=W.FloatSlider(min=0, max=1, step=.05), group=W.IntSlider(min=1, max=len(COLOURS), description='N_G'),
+                    opacity=share(), group=W.IntSlider(min=1, max=len(COLOURS), description='N_G'),
                     tiles=W.Dropdown(options=[(f'{r} x {c}', (r, c)) for r, c in grids]),
-                    **{k: W.FloatSlider(min=0, max=1, step=.05, description=f'p {k}') for k in MIXED},
-                    unmix=W.Dropdown(options=STAGES[1:]), fit=W.ToggleButtons(options=FITS), limbs=W.ToggleButtons(options=WHOSE))
+                    **{k: share(description=f'p {k}') for k in MIXED}, unmix=W.Dropdown(options=STAGES[1:]),
+                    fit=W.ToggleButtons(options=FITS), limbs=W.ToggleButtons(options=WHOSE))
 
     def mix(self, s): # a state -> Mix
         return Mix(s.group, s.tiles, tuple((k, getattr(s, k)) for k in MIXED), s.unmix, s.fit)
     def group(self, s): # -> numbers of people, the chosen one first
         return (s.person+np.arange(s.group))%len(self.store(s))
 
-# %% ../../nbs/explore/04_mix.ipynb #62ad4765
+# %% ../../nbs/explore/04_mix.ipynb #24e5c7c5
 @dataclass(frozen=True, eq=False)
 class Group:
     "B people who went through a network together."
@@ -161,6 +163,7 @@ class Group:
     alone:torch.Tensor # (B,J,h,w) heatmaps of each by itself
     xyv:np.ndarray # (B,J,3) joints, crop pixels
 
+# %% ../../nbs/explore/04_mix.ipynb #89b06801
 @patch
 def passed(self:MixExplorer, s)->Group: # a state
     "The state's group."
@@ -179,23 +182,29 @@ def passed(self:MixExplorer, s)->Group: # a state
     key = 'passed', s.photo, s.box, s.n, tuple(rows), s.network, s.seed, s.tiles, s.unmix, s.fit, tuple(m)
     return self.memory.get_or(key, ask)
 
-# %% ../../nbs/explore/04_mix.ipynb #20d4542a
+# %% ../../nbs/explore/04_mix.ipynb #a33e18bb
 RGB = np.array([np.round(255*np.array(to_rgb(c))) for c in COLOURS], np.uint8)
 DARK = np.full((96, 64, 3), 24, np.uint8) # behind features
 
 def limb_table(g:Group, size:tuple, tiles:tuple, limbs, whose)->dict: # whose: numbers in the group -> {(stage, n): marks}
     "What lies on each picture at each stage: the grid, somebody's joints and limbs."
-    at, grid = {k: pictures_of(g.own[k], g.xyv[...,:2], size) for k in STAGES}, grid_mark(size, tiles)
-    return {(k, n): [grid, *(q for b in whose for q in parts_marks(n, at[k][b], g.xyv[b], limbs, COLOURS[b]))] for k in STAGES for n in range(len(g.rows))}
+    grid, out = grid_mark(size, tiles), {}
+    for k in STAGES:
+        at = pictures_of(g.own[k], g.xyv[...,:2], size)
+        parts = lambda n: (q for b in whose for q in parts_marks(n, at[b], g.xyv[b], limbs, COLOURS[b]))
+        out |= {(k, n): [grid, *parts(n)] for n in range(len(g.rows))}
+    return out
 
 @patch
 def stage_row(self:MixExplorer, s, g, n:int, marks)->list: # Group, number in it, of `limb_table` -> panels
     "One picture of the group, from stage to stage."
     (H, W), sk, common = self.x.preset.size, self.x.skeleton, dict(width=76, frame=f'picture {n}')
     title = lambda k: '' if n else f'{k} mixed' if k in g.masks else f'{k} unmixed' if k == s.unmix and g.masks else k
-    feature = lambda k: Layer(k, g.strength[k][n], s.opacity, vmax=2, colours=g.colours[k][n]) # twice the range: opaque where strongest
+    feature = lambda k: Layer(k, g.strength[k][n], s.opacity, vmax=2, colours=g.colours[k][n]) # opaque where strongest
     edge = Mark('-', np.array([0, W, W, 0, 0])-.5, np.array([0, 0, H, H, 0])-.5, COLOURS[n], 5)
-    heat = lambda name, H: view(f'{name}-{n}', g.pictures[n], [joint_layer(name, H[n], s.joint, sk, s.opacity)], title='' if n else f'painted {name}', **common)
+    def heat(name, H):
+        layer = joint_layer(name, H[n], s.joint, sk, s.opacity)
+        return view(f'{name}-{n}', g.pictures[n], [layer], title='' if n else f'painted {name}', **common)
     return [view(f'picture-{n}', g.pictures[n], (), [edge], title=str(g.rows[n]), **common),
             view(f'input-{n}', g.seen[n], (), marks['input',n], title=title('input'), **common),
             *(view(f'{k}-{n}', DARK, [feature(k)], marks[k,n], size=(H, W), title=title(k), **common) for k in STAGES[1:]),
@@ -211,23 +220,34 @@ def people_scene(self:MixExplorer, s): # a state -> rows, figures
     below, figures = self.memory.get_or(('below', id(g)), lambda: broken(g, p, s.tiles, limbs))
     return [*(self.stage_row(s, g, n, marks) for n in range(len(g.rows))), [*below, scale()]], figures
 
-# %% ../../nbs/explore/04_mix.ipynb #d54ad7b7
+# %% ../../nbs/explore/04_mix.ipynb #75f3d9bc
 def broken(g, p, tiles:tuple, limbs): # Group, preset -> panels, figures
     "Which limbs of the chosen person have been whole so far, and how many of the group's."
     there = np.stack([(g.xyv[:,i,2] > 0) & (g.xyv[:,j,2] > 0) for i, j in limbs], -1)
-    t = together(torch.tensor(g.xyv[...,:2]), limbs, p.size, list(g.masks.values())).numpy() if g.masks else np.ones((1, *there.shape), bool)
+    t = np.ones((1, *there.shape), bool)
+    if g.masks: t = together(torch.tensor(g.xyv[...,:2]), limbs, p.size, list(g.masks.values())).numpy()
     ever, mine = np.logical_or.accumulate(t), np.flatnonzero(there[0])
     names = [f'{"+ "*(k > 0)}{n}' for k, n in enumerate(g.masks)] or ['never mixed']
-    row = [view(f'limbs-{k}', g.pictures[0], (), [grid_mark(p.size, tiles), *limb_marks(g.xyv[0], [limbs[l] for l in mine], ever[k,0,mine], COLOURS[0])],
-                110, title=f'{n}: {ever[k,0,mine].sum()} of {len(mine)} whole', frame='') for k, n in enumerate(names)]
-    return [*row, whole_chart(t, ever, there, names)], said(t, ever, there, g, p)
+    def so_far(k, name):
+        marks = [grid_mark(p.size, tiles), *limb_marks(g.xyv[0], [limbs[l] for l in mine], ever[k,0,mine], COLOURS[0])]
+        return view(f'limbs-{k}', g.pictures[0], (), marks, 110, title=f'{name}: {ever[k,0,mine].sum()} of {len(mine)} whole', frame='')
+    return [*map(so_far, range(len(names)), names), whole_chart(t, ever, there, names)], said(t, ever, there, g, p)
 
-# %% ../../nbs/explore/04_mix.ipynb #f4a228b9
+# %% ../../nbs/explore/04_mix.ipynb #6ff18b8e
+def dotted(x, y, colour:str, label:str='', size:float=2.5)->list: # numbers; radius of the dots -> of `Mark`
+    "A line with dots."
+    return [Mark('-', x, y, colour, 1.5), Mark('o', x, y, colour, size, label)]
+
 def whole_chart(t, ever, there, names): # (M,B,limbs) bool, the same up to now, (B,limbs) bool, M names -> Panel
     "Share of the group's limbs that are whole."
     x, share = np.arange(len(names)), lambda w: w[:,there].mean(1) if there.any() else np.full(len(names), np.nan)
-    marks = [Mark(kind, x, share(w), c, 3 if kind == 'o' else 1.5, label if kind == 'o' else '') for w, c, label in ((t, '#999999', 'now'), (ever, '#0072B2', 'once so far')) for kind in '-o']
-    return chart('whole', marks, ('mixes', -.3, max(len(names)-.3, 1.7), tuple(zip(x.tolist(), names))), ('share of whole limbs', 0, 1.05), 300, 150, title='everybody in the group')
+    marks = [*dotted(x, share(t), '#999999', 'now'), *dotted(x, share(ever), '#0072B2', 'once so far')]
+    across = 'mixes', -.3, max(len(names)-.3, 1.7), tuple(zip(x.tolist(), names))
+    return chart('whole', marks, across, ('share of whole limbs', 0, 1.05), 300, 150, title='everybody in the group')
+
+def fact(name:str, value, words:str, form:str='.1f', unit:str='')->tuple: # value: a number or None
+    "A figure of an explorer."
+    return name, value, f'{words} –' if value is None else f'{words} {value:{form}}{unit}'
 
 def said(t, ever, there, g, p): # as above, Group, preset -> figures
     "Whole limbs of the chosen one and of all; the chosen one's median errors; how much mixing changed the heatmaps."
@@ -236,7 +256,7 @@ def said(t, ever, there, g, p): # as above, Group, preset -> figures
     def error(H):
         off = np.linalg.norm(decode(H[:1], p.stride, p.decode, p.sigma)[0][0].numpy()-g.xyv[0,:,:2], axis=-1)
         return float(np.median(off[known])) if known.any() else None
-    say = lambda name, v, words, form, unit='': (name, v, f'{words} –' if v is None else f'{words} {v:{form}}{unit}')
-    return [say('first', share(t[0,0], there[0]), 'whole after the first mix', '.0%'), say('ever', share(ever[-1,0], there[0]), 'once whole', '.0%'),
-            say('all', share(ever[-1], there), "everybody's once whole", '.0%'), say('mixed', error(g.mixed), 'error mixed', '.1f', ' px'),
-            say('alone', error(g.alone), 'alone', '.1f', ' px'), say('changed', float((g.mixed-g.alone).norm()/g.alone.norm()), 'heatmaps changed by', '.0%')]
+    changed = float((g.mixed-g.alone).norm()/g.alone.norm())
+    return [fact('first', share(t[0,0], there[0]), 'whole after the first mix', '.0%'), fact('ever', share(ever[-1,0], there[0]), 'once whole', '.0%'),
+            fact('all', share(ever[-1], there), "everybody's once whole", '.0%'), fact('mixed', error(g.mixed), 'error mixed', '.1f', ' px'),
+            fact('alone', error(g.alone), 'alone', '.1f', ' px'), fact('changed', changed, 'heatmaps changed by', '.0%')]

@@ -48,7 +48,7 @@ def store_of(data, # `People`, a `Store`, or a source's line
     need(people.skeleton.joints == x.skeleton.joints, f'{people.name} has other joints than {x.where}.')
     return build_store(people[:n], x.preset.size, MARGIN, workers=4)
 
-# %% ../../nbs/explore/00b_people.ipynb #00f430f0
+# %% ../../nbs/explore/00b_people.ipynb #dd8571e2
 def is_photo(data)->bool: # whatever an explorer is given
     "Is it the path of a picture?"
     return isinstance(data, (str, Path)) and Path(data).suffix.lower() in ('.jpg', '.jpeg', '.png', '.webp')
@@ -61,8 +61,8 @@ def photo_store(path, # of a picture
     path = Path(path).expanduser().resolve()
     W, H = open_photo(path).size
     need(len(box) in (0, 4), f'a box is x, y, width and height in photo pixels, not {box}.')
-    x, y, w, h = box or (0, 0, W, H)
-    inside = min(w, h) >= 1 and x < W and y < H and x+w > 0 and y+h > 0
+    left, top, w, h = box or (0, 0, W, H)
+    inside = min(w, h) >= 1 and left < W and top < H and left+w > 0 and top+h > 0
     need(inside, f'the box {box} is outside {path.name}, which is {W} x {H} pixels.')
     people = whole_photos(path.stem, path.parent, [path.name], [box] if box else None, skeleton=x.skeleton)
     with tempfile.TemporaryDirectory() as cache:
@@ -89,7 +89,7 @@ def look(x:result.Result, # networks
     with looking({*nets}, 'eval'): own = torch.stack([answer(s, f) for s, f in enumerate(nets)])
     return M[0,0], X[0].cpu(), own.cpu()
 
-# %% ../../nbs/explore/00b_people.ipynb #f748e01d
+# %% ../../nbs/explore/00b_people.ipynb #192afcce
 @dataclass(frozen=True, eq=False)
 class Looks:
     "Several views of one person, and what S teachers say about them."
@@ -113,6 +113,7 @@ def together(views, # of `look`
     xyv = torch.tensor(store.keypoints[i]).float()
     return Looks(M[None], tuple(map(draw.rgb, images)), own.transpose(0, 1), H, seen, xyv, float(store.extent[i]))
 
+# %% ../../nbs/explore/00b_people.ipynb #ef77241a
 def opinion(k:Looks,
             r, # recipe: how it pools and selects
            )->Opinion:
@@ -139,7 +140,7 @@ def joint_layer(name:str, # as the cursor's line says it
     else: values, colours = draw.one_map(maps, None if joint == 'max' else skeleton.joints.index(joint)), None
     return Layer(name, values, opacity, cmap, lo, hi, colours)
 
-# %% ../../nbs/explore/00b_people.ipynb #7c603849
+# %% ../../nbs/explore/00b_people.ipynb #90c18d10
 @dataclass(frozen=True)
 class PeopleState(State):
     "Whom an explorer shows."
@@ -149,21 +150,19 @@ class PeopleState(State):
     box:tuple = () # of the person in it: x, y, w, h in photo pixels; () = the whole photo
     n:int = 120 # at most so many people of the data set
 
+# %% ../../nbs/explore/00b_people.ipynb #c4814b41
 class PeopleExplorer(Explorer):
     "People from a data set or a photo, and networks that look at them."
     State, STRIP = PeopleState, 12 # its state's class; people in the strip
-
     def __init__(self, nets, # a `Result`, a run's folder, or the name of a shipped one
                  data='people:val', # `People`, a `Store`, a source's line, or the path of a photo
                  **state): # fields of `State`
         self.x, self.stores, self.pages = networks(nets), Memory(4), Memory(10*self.STRIP)
         if is_photo(data): data, state = 'people:val', {'photo': str(data), **state}
         super().__init__(nets, data, **state)
-
     def person_controls(self): return {} # those of the subclass
     def people_scene(self, s): return (), () # as `scene`, below the strip
     def order(self, s): return np.arange(len(self.store(s))) # people in the strip
-
     def own_controls(self):
         who = dict(person=W.BoundedIntText(min=0, max=0), seed=W.BoundedIntText(min=0, max=2**31-1))
         photo = {k: W.Text(continuous_update=False) for k in ('photo', 'box')}
@@ -265,7 +264,7 @@ def arguments(self:PeopleExplorer)->list: # code of what is given
     name = where.name if where.parent == run.home()/'data/networks' else str(where)
     return [repr(name), {People: 'people', Store: 'store'}.get(type(data)) or repr(str(data))]
 
-# %% ../../nbs/explore/00b_people.ipynb #56621a79
+# %% ../../nbs/explore/00b_people.ipynb #11eb736f
 @dataclass(frozen=True, eq=False)
 class Crowd:
     "What S networks say about the joints of N people."
@@ -275,6 +274,7 @@ class Crowd:
     loss:np.ndarray # (S,N) mean squared error of the upright look against the labels; NaN without labels
     apart:np.ndarray # (N,J) crop pixels between the networks' peaks; 0 with one network
 
+# %% ../../nbs/explore/00b_people.ipynb #f80a3542
 def crowd(x:result.Result, store, # networks, whose crops
           r, # recipe: which views, how they are pooled
           seed:int=0, # of the views

@@ -48,7 +48,7 @@ def ranked(c, # `Crowd`
     order = np.argsort(-keys[by], kind='stable')
     return order[in_box(c, box)[order]]
 
-# %% ../../nbs/explore/03_selection.ipynb #4ffe5e7b
+# %% ../../nbs/explore/03_selection.ipynb #a2f52e58
 STUDENTS = ('#009E73', '#CC79A7') # the colours of the two students
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class SelectionState(PeopleState):
     sort:str = 'data' # one of `SORTS`
     brush:tuple = () # rectangle in the scatter: u0, e0, u1, e1
 
+# %% ../../nbs/explore/03_selection.ipynb #c36eb152
 class SelectionExplorer(PeopleExplorer):
     "Both students, their uncertainty, and whose target each joint takes."
     State, slider = SelectionState, 'margin'
@@ -103,7 +104,7 @@ def people_scene(self:SelectionExplorer, s): # a state -> rows, figures
     charts = [joints_chart(o.u[:2,0], mine, sk), scatter(c, s.person, s.brush)]
     return [row, charts, [scale(), scale(draw.UNCERTAINTY)]], figures(c, mine, s.margin)
 
-# %% ../../nbs/explore/03_selection.ipynb #cb94c4c2
+# %% ../../nbs/explore/03_selection.ipynb #34d9d07b
 def joints_chart(u, mine, skeleton): # (2,J), (2,J) bool, Skeleton -> Panel
     "Both students' uncertainty about each joint; a full dot trusts itself."
     J, marks, title = len(skeleton), [], 'this person: full dots trust themselves, rings take the other'
@@ -125,6 +126,7 @@ def scatter(c, person:int, box): # Crowd, which one is chosen, rectangle -> Pane
     x, y = ('uncertainty u', 0, .5), ('true error, crop pixels', 0, top)
     return chart('scatter', marks, x, y, 380, 190, title=title, brush=True)
 
+# %% ../../nbs/explore/03_selection.ipynb #75e5f133
 def figures(c, mine, m): # Crowd, (2,J) bool, margin -> figures
     "Own shares; everybody's own share and median errors: of the own, the other's, the taken target."
     got, everyones = taken(c.error[:2], c.u[:2], m)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RUNS', 'shipped', 'record', 'at', 'apart', 'asked', 'error', 'TeachersState', 'TeachersExplorer']
 
-# %% ../../nbs/explore/05_teachers.ipynb #1eea6ba8
+# %% ../../nbs/explore/05_teachers.ipynb #130a255a
 from dataclasses import dataclass
 from pathlib import Path
 import ipywidgets as W, numpy as np, torch
@@ -13,13 +13,14 @@ from fastcore.basics import patch
 from .. import draw, run
 from ..check import choose, need
 from .base import Explorer, State
+from .mix import dotted, fact
 from .panels import Mark, Panel, chart, scale, view
 from .people import joint_layer, joint_names
 from ..heatmap import decode
 from ..record import LOGGED, Record, from_bytes, read_record
 from ..skeleton import COCO17, Skeleton
 
-# %% ../../nbs/explore/05_teachers.ipynb #b6af2cd6
+# %% ../../nbs/explore/05_teachers.ipynb #c64b96eb
 def shipped()->list: # of names
     "The recordings that come with the kit."
     return sorted(p.name for p in (run.home()/'data/records').iterdir() if p.is_dir())
@@ -28,7 +29,8 @@ def record(x # a `Record`, a run's folder, or the name of a shipped recording
           )->Record:
     "A recording by its name."
     if isinstance(x, Record): return x
-    return read_record(x if Path(x).is_dir() else run.home()/'data/records'/choose(str(x), shipped(), "run's folder or shipped recording"))
+    if Path(x).is_dir(): return read_record(x)
+    return read_record(run.home()/'data/records'/choose(str(x), shipped(), "run's folder or shipped recording"))
 
 # %% ../../nbs/explore/05_teachers.ipynb #00eb800c
 def at(r:Record, step:int)->int: # number of a point
@@ -52,7 +54,7 @@ def error(H, # (J,h,w)
     off = np.linalg.norm(decode(torch.tensor(H), stride)[0].numpy()-xyv[:,:2], axis=-1)[xyv[:,2] > 0]
     return float(np.median(off)) if len(off) else None
 
-# %% ../../nbs/explore/05_teachers.ipynb #174316ff
+# %% ../../nbs/explore/05_teachers.ipynb #3e095ea8
 RUNS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9' # of the runs
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ class TeachersState(State):
     part:str = 'mean' # of the networks: whose distance the first chart shows
     opacity:float = .8 # of the heatmaps
 
+# %% ../../nbs/explore/05_teachers.ipynb #a491c8b8
 class TeachersExplorer(Explorer):
     "Students and teachers of several runs, along training."
-    State, slider, MOMENTS = TeachersState, 'step', 8 # its state's class; the main control; pictures of a film
+    State, slider, MOMENTS = TeachersState, 'step', 9 # its state's class; the main control; pictures of a film
 
     def __init__(self, *runs, # recordings, folders of runs, names of shipped recordings; none: those that come with the kit
                  **state): # fields of `State`
@@ -75,80 +78,89 @@ class TeachersExplorer(Explorer):
         first, names = self.records[0], [r.name for r in self.records]
         need(len(names) <= len(RUNS), f'{len(names)} runs are too many to compare: choose at most {len(RUNS)}.')
         need(len(set(names)) == len(names), f'two of these runs have the same name: {", ".join(names)}.')
-        same = all(r.joints == first.joints and r.pictures.shape == first.pictures.shape and (r.pictures == first.pictures).all() for r in self.records)
+        same = all(r.joints == first.joints and np.array_equal(r.pictures, first.pictures) for r in self.records)
         need(same, 'these runs were recorded on different people: compare runs on the same data, at the same scale.')
-        self.pictures, self.skeleton = list(first.pictures), COCO17 if first.joints == COCO17.joints else Skeleton('recorded', first.joints)
+        self.pictures = list(first.pictures)
+        self.skeleton = COCO17 if first.joints == COCO17.joints else Skeleton('recorded', first.joints)
         super().__init__(*runs, **state)
 
     def defaults(self): return dict(step=int(max(r.step[-1] for r in self.records)))
     def own_controls(self):
-        steps, nets = np.unique(np.concatenate([r.step for r in self.records])), dict.fromkeys(n for r in self.records for n in r.networks)
+        steps, every = np.unique(np.concatenate([r.step for r in self.records])), lambda k: dict.fromkeys(n for r in self.records for n in getattr(r, k))
         return dict(step=W.IntSlider(min=int(steps[0]), max=int(steps[-1]), step=int(np.gcd.reduce(np.diff(steps))) or 1),
                     person=W.BoundedIntText(min=0, max=len(self.pictures)-1), joint=W.Dropdown(options=joint_names(self.skeleton)),
-                    film=W.ToggleButtons(options=list(nets)), part=W.Dropdown(options=['mean', *self.parts()]), opacity=W.FloatSlider(min=0, max=1, step=.05))
-    def parts(self): return tuple(dict.fromkeys(k for r in self.records for k in r.parts))
-    def arguments(self): return [repr(str(r.where) if r.where.parent != run.home()/'data/records' else r.name) for r in self.records if self.given]
+                    film=W.ToggleButtons(options=list(every('networks'))), part=W.Dropdown(options=['mean', *every('parts')]),
+                    opacity=W.FloatSlider(min=0, max=1, step=.05))
+    def arguments(self):
+        ours = run.home()/'data/records'
+        return [repr(r.name if r.where.parent == ours else str(r.where)) for r in self.records if self.given]
     def step(self, by): self.set(person=(self._state.person+by)%len(self.pictures))
     def picked(self, panel, xy):
         if panel.startswith('person-'): self.set(person=int(panel[7:]))
         elif panel.startswith('film-'): self.set(step=int(panel.rpartition('-')[2]))
         elif panel in ('distance', 'mismatch', 'loss'): self.set(step=round(xy[0]))
 
-# %% ../../nbs/explore/05_teachers.ipynb #4c547a96
+# %% ../../nbs/explore/05_teachers.ipynb #204ca097
 @patch
 def painted(self:TeachersExplorer, s, r:Record, point:int, network:str, **more): # -> Panel; more: fields of `Panel`
     "A moment of a network, on the chosen person."
     H = from_bytes(r.heat[point,r.networks.index(network),s.person], r.top[point])
-    k = r.xyv[s.person,self.skeleton.joints.index(s.joint)] if s.joint in r.joints else (0, 0, 0)
+    k = r.xyv[s.person,r.joints.index(s.joint)] if s.joint in r.joints else (0, 0, 0)
     cross = [Mark('+', k[:1], k[1:2], '#56B4E9', 6)]*int(k[2] > 0)
-    return view(image=self.pictures[s.person], layers=[joint_layer(f'{r.name} {network} {r.step[point]}', H, s.joint, self.skeleton, s.opacity)], marks=cross, **more)
+    layer = joint_layer(f'{r.name} {network} {r.step[point]}', H, s.joint, self.skeleton, s.opacity)
+    return view(image=self.pictures[s.person], layers=[layer], marks=cross, **more)
 
 @patch
 def film(self:TeachersExplorer, s, n:int)->list: # number of the run -> panels
     "A run's networks now, and one of them over time."
-    r, now = self.records[n], at(self.records[n], s.step)
-    key = lambda *k: ('film', n, s.person, s.joint, s.opacity, *k)
-    label = self.memory.get_or(('label', n), lambda: Panel(f'label-{r.name}', (0, 1), (0, 1), 125, 20, r.name, marks=(Mark('-', [.1, .9], [.5, .5], RUNS[n], 6),)))
-    row = [label, *(self.painted(s, r, now, k, name=f'now-{r.name}-{k}', width=84, title=f'{k} {r.step[now]}') for k in r.networks)]
+    r, now, whose = self.records[n], at(self.records[n], s.step), asked(self.records[n], s.film)
+    swatch = Mark('-', [.1, .9], [.5, .5], RUNS[n], 6)
+    label = Panel(f'label-{r.name}', (0, 1), (0, 1), 125, 20, r.name, marks=(swatch,))
+    row = [self.painted(s, r, now, k, name=f'now-{r.name}-{k}', width=84, title=f'{k} {r.step[now]}') for k in r.networks]
     moments = np.unique(np.linspace(0, len(r.step)-1, self.MOMENTS).round().astype(int)).tolist()
-    chosen = max((m for m in moments if m <= now), default=moments[0])
-    whose = asked(r, s.film)
-    return [*row, *(self.memory.get_or(key(whose, m, m == chosen), lambda: self.painted(s, r, m, whose, name=f'film-{r.name}-{r.step[m]}', width=58,
-                title=f'{whose} {r.step[m]}' if m == moments[0] else str(r.step[m]), pick=True, chosen=m == chosen)) for m in moments)]
+    chosen = max(m for m in moments if m <= now)
+    def moment(m):
+        title = f'{whose} {r.step[m]}' if m == moments[0] else str(r.step[m])
+        return self.painted(s, r, m, whose, name=f'film-{r.name}-{r.step[m]}', width=58, title=title, pick=True, chosen=m == chosen)
+    key = 'film', n, s.person, s.joint, s.opacity, whose
+    return [label, *row, *(self.memory.get_or((*key, m, m == chosen), lambda: moment(m)) for m in moments)]
 
-# %% ../../nbs/explore/05_teachers.ipynb #6976f165
+# %% ../../nbs/explore/05_teachers.ipynb #8166443b
 @patch
-def lines(self:TeachersExplorer, s, name:str, label:str, values, title:str, **more): # name -> (P,) of each record; -> Panel
+def lines(self:TeachersExplorer, s, name:str, label:str, values, title:str): # values: of a record -> (P,); -> Panel
     "Something of each run over the steps, and where we are."
-    ys = [values(r) for r in self.records]
+    ys, end = [values(r) for r in self.records], max(r.step[-1] for r in self.records)
     top = 1.1*max([np.nanmax(y) for y in ys if np.isfinite(y).any()], default=1) or 1.
-    end = max(r.step[-1] for r in self.records)
-    marks = [Mark(kind, r.step, y, c, size) for r, y, c in zip(self.records, ys, RUNS) for kind, size in (('-', 1.5), ('o', 2))]
-    return chart(name, [*marks, Mark('-', [s.step]*2, [0, top], '#999999', 1)], ('step', 0, float(end)), (label, 0, top), 250, 130, title=title, pick=True, **more)
+    marks = [q for r, y, c in zip(self.records, ys, RUNS) for q in dotted(r.step, y, c, size=2)]
+    here = Mark('-', [s.step]*2, [0, top], '#999999', 1)
+    return chart(name, [*marks, here], ('step', 0, float(end)), (label, 0, top), 250, 130, title=title, pick=True)
 
 @patch
 def by_layer(self:TeachersExplorer, s): # -> Panel
     "The mismatch of every normalisation at this moment."
-    r0 = max(self.records, key=lambda r: len(r.layers))
-    L, begin = len(r0.layers), [i for i, k in enumerate(r0.layers) if not i or k.split('.')[0] != r0.layers[i-1].split('.')[0]]
-    now = [(r, r.mismatch[at(r, s.step)].mean(0), c) for r, c in zip(self.records, RUNS) if len(r.layers) == L and r.mismatch.shape[1]]
-    top = 1.1*max([v.max() for _, v, _ in now], default=1) or 1.
-    marks = [Mark(kind, np.arange(L), v, c, size) for r, v, c in now for kind, size in (('-', 1), ('o', 2.5))]
-    return chart('layers', marks, ('BatchNorm layer', -.5, max(L, 1)-.5, tuple((i, r0.layers[i].split('.')[0]) for i in begin)), ('mismatch, σ', 0, top), 560, 120, title=f'mismatch by layer at step {s.step}')
+    stages = [k.split('.')[0] for k in max((r.layers for r in self.records), key=len)]
+    ticks = tuple((stages.index(k), k) for k in dict.fromkeys(stages))
+    now = [(apart(r.mismatch)[at(r, s.step)], c) for r, c in zip(self.records, RUNS) if r.layers]
+    top = 1.1*max([v.max() for v, _ in now], default=1) or 1.
+    marks = [q for v, c in now for q in dotted(np.arange(len(v)), v, c)]
+    across = 'BatchNorm layer', -.5, max(len(stages), 1)-.5, ticks
+    return chart('layers', marks, across, ('mismatch, σ', 0, top), 560, 120, title=f'mismatch by layer at step {s.step}')
 
-# %% ../../nbs/explore/05_teachers.ipynb #f46b6cac
+# %% ../../nbs/explore/05_teachers.ipynb #b0e875a2
 @patch
 def scene(self:TeachersExplorer, s): # a state -> rows, figures
     "People, a film for each run, and the gaps between teachers and students."
-    strip = [self.memory.get_or(('small', i, i == s.person), lambda: view(f'person-{i}', p, width=44, title=str(i), frame='', pick=True, chosen=i == s.person)) for i, p in enumerate(self.pictures)]
-    part = lambda r: apart(r.distance).mean(-1) if s.part == 'mean' or s.part not in r.parts else apart(r.distance)[:,r.parts.index(s.part)]
+    small = lambda i, on: view(f'person-{i}', self.pictures[i], width=44, title=str(i), frame='', pick=True, chosen=on)
+    strip = [self.memory.get_or(('small', i, on), lambda: small(i, on)) for i, on in enumerate(np.arange(len(self.pictures)) == s.person)]
+    part = lambda r: apart(r.distance)[:,r.parts.index(s.part)] if s.part in r.parts else apart(r.distance).mean(-1)
+    off, loss = lambda r: apart(r.mismatch).mean(-1), lambda r: r.log[:,LOGGED.index('labelled')]
     charts = [self.lines(s, 'distance', 'share of the student\'s length', part, f'parameters: teacher from student, {s.part}'),
-              self.lines(s, 'mismatch', 'σ of the student', lambda r: apart(r.mismatch).mean(-1), 'BatchNorm: teacher from student'),
-              self.lines(s, 'loss', 'labelled loss', lambda r: r.log[:,LOGGED.index('labelled')], 'loss on labelled people')]
+              self.lines(s, 'mismatch', 'σ of the student', off, 'BatchNorm: teacher from student'),
+              self.lines(s, 'loss', 'labelled loss', loss, 'loss on labelled people')]
     said = []
     for r in self.records:
-        now, who = at(r, s.step), asked(r, 'teacher')
-        d, m, e = float(part(r)[now]), float(apart(r.mismatch)[now].mean()), error(r.maps(now, who)[s.person], r.xyv[s.person], r.stride)
-        said += [(f'{r.name} distance', d, f'{r.name}: {d:.1%} away'), (f'{r.name} mismatch', m, f'statistics {m:.2f} σ off'),
-                 (f'{r.name} error', e, f'{who} errs by {"–" if e is None else f"{e:.1f} px"}')]
+        now = at(r, s.step)
+        e = error(r.maps(now, asked(r, 'teacher'))[s.person], r.xyv[s.person], r.stride)
+        said += [fact(f'{r.name} distance', float(part(r)[now]), f'{r.name}:', '.1%', ' away'),
+                 fact(f'{r.name} mismatch', float(off(r)[now]), 'off by', '.3f', ' σ'), fact(f'{r.name} error', e, 'error', '.1f', ' px')]
     return [strip, *(self.film(s, n) for n in range(len(self.records))), charts, [self.by_layer(s), scale()]], said
