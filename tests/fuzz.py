@@ -218,7 +218,8 @@ class Lab:
         from sshpe.metric import evaluate
         m = evaluate(p, p.keypoints[...,:2], np.full(p.keypoints.shape[:2], .5))
         assert all(v is None or 0 <= v <= 100+1e-6 for v in (m['AP'], m['AP_box'], m['PCK']))
-        assert m['AP_box'] is None or m['AP_box'] > 99, m['AP_box'] # the truth itself is right
+        fine = min(p.skeleton.sigmas) < 1e-3 or m['AP_box'] is None or m['AP_box'] > 99
+        assert fine, m['AP_box'] # the truth itself is right, unless no rounding is forgiven
 
     def verify(self, name, root): # json, and a text for a terminal
         from sshpe import obtain

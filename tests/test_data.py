@@ -679,7 +679,7 @@ def by_hand(p, size, margin):
     "Each canvas from its own photo, decoded for it alone."
     canvas, M = canvas_size(size, margin), frames(p.boxes, size, p.padding)
     parts = data.covered(M, p.sizes, size, canvas)
-    return np.stack([data.cut(open_photo(p.root/f, s), m, part, size, canvas) for f, s, m, part in zip(p.files, p.sizes, M, parts)])
+    return np.stack([np.asarray(data.cut(open_photo(p.root/f, s), m, part, size, canvas)) for f, s, m, part in zip(p.files, p.sizes, M, parts)])
 
 
 def test_plain_and_encoded_canvases(tmp_path):
