@@ -102,7 +102,7 @@ def mix_rows(quick:bool=False):
                 note = f'the worst of {len(table)} cases: {"x".join(map(str, shape))}, groups of {group}, {tiles}x{tiles} tiles'
                 yield Row(name, what, t['ours'+back], n*t[other], target, note=note)
 
-# %% ../nbs/21c_around.ipynb #d3453499
+# %% ../nbs/21c_around.ipynb #658ccfc0
 HEATMAPS = {'encode': ('target Gaussians', 7), 'quarter': ('decoding with quarter shift, to the photo', 4),
             'dark': ('decoding with DARK, to the photo', 10)} # how many times as fast as the loops we want to be
 
@@ -113,17 +113,20 @@ def heatmap_rows(quick:bool=False):
     H = encode(xy, size, 4, 2)+.02*torch.from_numpy(r.random((N, 17, *size), np.float32))
     M = torch.from_numpy(frames(person_boxes(N), size)).float()
     people, maps = xy.split(32), list(zip(H.split(32), M.split(32)))
-    points, numbers, matrices = [p.numpy()-1.5 for p in xy], H.numpy(), M.numpy()
-    ours = dict(encode=lambda: [encode(b, size, 4, 2, exact=False) for b in people])
-    theirs = dict(encode=lambda: [rivals.paint(p, size) for p in points])
-    for how in ('quarter', 'dark'):
-        ours[how] = lambda how=how: [apply(m, decode(h, 1, how, 2)[0]) for h, m in maps]
-        theirs[how] = lambda how=how: rivals.read(numbers, matrices, how)[0]
+    points, numbers = [p.numpy()-1.5 for p in xy], list(zip(H.split(1), M.numpy()[:,None]))
+    def encoding(b): return encode(b, size, 4, 2, exact=False)
+    def decoding(how): return lambda x: apply(x[1], decode(x[0], 1, how, 2)[0])
+    def reading(how): return lambda x: rivals.read(x[0].numpy(), x[1], how)[0]
+    jobs = dict(encode=((encoding, people), (lambda p: rivals.paint(p, size), points)),
+                **{how: ((decoding(how), maps), (reading(how), numbers)) for how in ('quarter', 'dark')})
+    def each(f, xs): # without keeping what comes out
+        for x in xs: f(x)
     for k, (what, target) in HEATMAPS.items():
-        a, b = torch.cat(ours[k]()).numpy(), np.stack(theirs[k]())
+        ours, theirs = jobs[k]
+        a, b = (np.concatenate([np.asarray(f(x)).ravel() for x in xs]) for f, xs in (ours, theirs))
         off = float(np.abs(a-b)[b > 0 if k == 'encode' else ...].max())  # their Gaussians end at 3σ
         need(off < .02, f'{k}: ours and the loops differ by {off:.3f}.')
-        t = turns(dict(ours=ours[k], theirs=theirs[k]), 3 if quick else 7)
+        t = turns(dict(ours=lambda: each(*ours), theirs=lambda: each(*theirs)), 3 if quick else 7)
         note = f'largest difference {off:.1g}'
         yield Row(f'heatmap/{k}', f'{what}, {N} people, against loops over joints', t['ours'], t['theirs'], target, 'higher', note=note)
 

@@ -603,7 +603,7 @@ def covered(M, # (N,2,3) photo -> crop
     ends = np.concatenate([np.ceil(o - 1e-6), np.floor(o + M[:,:1,0]*sizes + 1e-6)], 1)
     return ends.clip(0, np.tile(canvas[::-1], 2)).astype(int)
 
-# %% ../nbs/04_data.ipynb #11662067
+# %% ../nbs/04_data.ipynb #ce62a94d
 def fitted(photo:Image.Image, # RGB
            M, # (2,3) photo -> crop
            part, # (4,) x0, y0, x1, y1 of the canvas, see `covered`
@@ -616,11 +616,11 @@ def fitted(photo:Image.Image, # RGB
     box = ([[x0, y0], [x1, y1]] - origins(M[None], size, canvas))/M[0,0]
     return photo.resize((x1-x0, y1-y0), Image.BILINEAR, tuple(box.clip(0, photo.size).ravel().tolist()), reducing_gap=2)
 
-def cut(photo, M, part, size, canvas)->np.ndarray: # as for `fitted`; (Hc,Wc,3) uint8
+def cut(photo, M, part, size, canvas)->Image.Image: # as for `fitted`; Wc x Hc pixels
     "One person's canvas."
     out, im = Image.new('RGB', canvas[::-1], FILL), fitted(photo, M, part, size, canvas)
     if im: out.paste(im, (int(part[0]), int(part[1])))
-    return np.asarray(out)
+    return out
 
 # %% ../nbs/04_data.ipynb #1b0fa6e0
 class Rows:

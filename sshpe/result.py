@@ -7,7 +7,7 @@ __all__ = ['Result', 'read_networks', 'load', 'evaluate', 'passing', 'detected_s
            'find', 'predict_photos', 'names', 'write_answer', 'pose_picture', 'opinions', 'pseudo_labels',
            'rows_of_runs', 'bars_picture', 'logs_picture', 'unlabelled']
 
-# %% ../nbs/14c_result.ipynb #fdd76f2b
+# %% ../nbs/14c_result.ipynb #0bd073d1
 import json, tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +40,7 @@ class Result:
     def teachers(self): # those who make pseudo-labels
         return [f for k, f in self.networks.items() if k.startswith('teacher')] or list(self.networks.values())
 
-# %% ../nbs/14c_result.ipynb #ded7e752
+# %% ../nbs/14c_result.ipynb #5964a469
 def read_networks(path)->dict: # name -> state dict
     "The tensors of a .safetensors file, by network."
     from safetensors.torch import load_file
@@ -137,7 +137,7 @@ def extremes_picture(x:Result, people, where, n:int=6): # where: folder with the
         draw.skeleton(ax, kp[i,:,:2]@A.T+b, x.skeleton, kp[i,:,2], lw=1)
     return fig
 
-# %% ../nbs/14c_result.ipynb #b0954621
+# %% ../nbs/14c_result.ipynb #98f503cd
 def find(x:Result, people)->tuple: # keypoints (N,J,2) in photo pixels, scores (N,J)
     "Joints by the best of the run's answers, without keeping crops."
     with tempfile.TemporaryDirectory() as cache:
@@ -145,6 +145,7 @@ def find(x:Result, people)->tuple: # keypoints (N,J,2) in photo pixels, scores (
         s = build_store(people, x.preset.size, 1., cache=cache)
         students = {k: f for k, f in x.networks.items() if k.startswith('student')}
         xy, sc = predict(students, s, x.preset)[x.best]
+        need(np.isfinite(xy).all() and np.isfinite(sc).all(), f'the networks of {x.where} answer with numbers that are not finite: their weights are damaged, or the training exploded.')
         return in_photo(xy, s.matrix), sc
 
 def predict_photos(x:Result,

@@ -8,7 +8,7 @@ __all__ = ['LIMIT', 'STOPPED', 'MAIN', 'ENGINES', 'PEOPLE', 'SPEED', 'OVERHEAD',
            'cores', 'surroundings', 'local', 'inside', 'on_ray', 'passes', 'flops', 'crowd', 'arithmetic', 'kind',
            'speeds', 'costs', 'hours', 'dry', 'fraction', 'board', 'reports', 'watching', 'sweep']
 
-# %% ../nbs/14d_sweep.ipynb #43f320fe
+# %% ../nbs/14d_sweep.ipynb #94802feb
 import json, math, os, subprocess, sys, threading, time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean, median
 from . import run
 from .check import InputError, choose, need, write_atomic
-from .evidence import measured, name, results, setting, summary, words
+from .evidence import measured, name, outdated, results, setting, summary, words
 
 # %% ../nbs/14d_sweep.ipynb #492304e6
 LIMIT = 10_000  # runs of a grid
@@ -96,7 +96,7 @@ def plan(grid:str, # a path, or the name of a shipped grid
             need(len(jobs) <= LIMIT, f'{path.name} has more than {LIMIT:,} runs')
     return list(jobs.values())
 
-# %% ../nbs/14d_sweep.ipynb #27311fed
+# %% ../nbs/14d_sweep.ipynb #aab33450
 def held(path, # a run's folder, or a desk
          wait:float=0, # seconds; others who look, too, hold it for a moment
         )->bool:
@@ -110,8 +110,10 @@ def held(path, # a run's folder, or a desk
 
 def misfit(j:Job)->str: # '' or a sentence
     "What another run in the job's folder was made with."
-    old, new = {**run.asked(run.Config()), **run.facts(j.where)['config']}, run.asked(j.config)
+    facts, new = run.facts(j.where), run.asked(j.config)
+    old = {**run.asked(run.Config()), **facts['config']}
     odd = [f'{k} {old.get(k)!r}, not {new[k]!r}' for k in new if k != 'device' and old.get(k) != new[k]]
+    odd = odd or [f'an older value of {k}' for k in outdated(facts)]
     return f'{j.where} holds a run with {", ".join(odd)}: remove it, or give the grid another "out".' if odd else ''
 
 def status(j:Job)->str: # 'new', 'unfinished', 'finished', 'running', 'failed'
@@ -243,11 +245,11 @@ def flops(backbone:str, width:int, size:tuple, joints:int=17)->float: # of a pre
     with torch.device('meta'), torch.no_grad(), FlopCounterMode(display=False) as n: build(backbone, joints, width, '').eval()(torch.zeros(1, 3, *size))
     return float(n.get_total_flops())
 
-# %% ../nbs/14d_sweep.ipynb #1d6e523e
+# %% ../nbs/14d_sweep.ipynb #3b307903
 PEOPLE = {'coco:train': 149_813, 'coco:unlabeled2017': 250_000, 'aic:train': 378_352}
-SPEED, OVERHEAD = 3e13, 25  # assumed: floating point operations a second of one GPU in training; seconds of a run beside its steps
-ASSUMPTIONS = (f'Assumed: {SPEED/1e12:g} TFLOP a second of one GPU in training (an A100 in bf16); people: COCO train 149,813, COCO unlabeled 250,000 found by a detector, '
-               f'AI Challenger 378,352; {OVERHEAD} s a run for start, crops and scores.')
+SPEED, OVERHEAD = 4e13, 25  # floating point operations a second of one GPU in training; seconds of a run beside its steps
+ASSUMPTIONS = (f'Assumed: {SPEED/1e12:g} TFLOP a second of one GPU (an H100 in bf16 with ResNet-18 and 32+32 people did 33 in supervised steps, 44 in dual-pose, 41 in denoise-select, 25 in pose-mum-plus, and about '
+               f'twice that with torch.compile); people: COCO train 149,813, COCO unlabeled 250,000 found by a detector, AI Challenger 378,352; {OVERHEAD} s a run for start, crops and scores.')
 
 def crowd(c:run.Config)->int:
     "How many unlabelled people a run would have, without looking."

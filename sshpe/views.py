@@ -162,7 +162,7 @@ def in_heatmap(M:torch.Tensor, # (…,2,3) in picture pixels
     b = (M[...,2]+A.sum(-1)*o-o)/stride
     return torch.cat([A, b[...,None]], -1)
 
-# %% ../nbs/03_views.ipynb #fbacfc42
+# %% ../nbs/03_views.ipynb #9aca1747
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's pixel statistics
 
 @functools.lru_cache
@@ -178,7 +178,7 @@ def crops(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8
          )->torch.Tensor: # (V,B,3,H,W) float32, normalised; what no canvas shows is 0, the mean colour
     "All views of a batch of people."
     (B, V), (H, W), (Hc, Wc) = M.shape[:2], size, canvas.shape[-2:]
-    t = M[...,2]-M[...,0]*((Wc-W)//2)-M[...,1]*((Hc-H)//2)  # from canvas pixels
+    t = M[...,2]-M[...,0]*((Wc-W)/2)-M[...,1]*((Hc-H)/2)  # from canvas pixels
     mean, std = row_statistics(Wc, canvas.device)
     x = canvas.permute(0, 2, 3, 1).reshape(B, Hc, 3*Wc).float().sub_(mean).div_(std).view(B, Hc, Wc, 3).permute(0, 3, 1, 2)
     y = F.grid_sample(x, grid(torch.cat([M[...,:2], t[...,None]], -1), (Hc, Wc), size), 'bilinear', 'zeros', align_corners=False)

@@ -126,7 +126,9 @@ def test_pooled_intervals_hold_the_truth():
 def fake(recipe, seed, AP, labels=100, PCK=60., extra=''):
     nets = ('student1', 'student2') if RECIPES[recipe].students == 2 else ('student',)
     scores = {k: dict(AP_box=AP, PCK=PCK, PCK_meta={}) for k in nets} | ({'ensemble': dict(AP_box=AP+1, PCK=PCK)} if len(nets) == 2 else {})
-    return dict(run=f'{recipe}{extra}-people-{labels}-s{seed}', config=dict(recipe=recipe, labels=labels, seed=seed, preset='mini'), networks=scores, curve=dict(lr=[]), seconds=1.)
+    c = dict(recipe=recipe, labels=labels, seed=seed, preset='mini')
+    made = dict(zip(('recipe', 'preset'), map(run.plain, settle(run.config(c)))))
+    return json.loads(json.dumps(dict(run=f'{recipe}{extra}-people-{labels}-s{seed}', config=c, **made, networks=scores, curve=dict(lr=[]), seconds=1.)))
 
 
 def test_verdicts_are_paired_by_seed():
@@ -193,6 +195,15 @@ def test_small_files(done, tmp_path):
     assert evidence.measured(d, 'strong.ankle') == pytest.approx(50*sum(ankles), rel=1e-4)
     (tmp_path/'small/x.json').write_text('{"run": 3}')
     with pytest.raises(InputError, match='x.json'): evidence.results(tmp_path/'small')
+
+
+def test_runs_of_an_older_definition_are_no_evidence(tmp_path):
+    new, old, older = (fake('denoise-select', s, 20.) for s in range(3))
+    old['recipe']['strong']['rotation'] = {'kind': 'Uniform', 'low': -30, 'high': 30}
+    older['recipe'].pop('look'); older['preset'].pop('norm', None)   # fields that did not exist yet had their default
+    for d in (new, old, older): (tmp_path/f'{d["run"]}.json').write_text(json.dumps(d))
+    assert [evidence.outdated(d) for d in (new, old, older)] == [[], ['strong'], []]
+    assert [d['config']['seed'] for d in evidence.results(tmp_path)] == [0, 2]
 
 
 def test_unrest_and_level():

@@ -71,15 +71,19 @@ def test_shipped_grids(name, capsys):
 def finish(j):
     "A finished run without training."
     j.where.mkdir(parents=True, exist_ok=True)
-    (j.where/'config.json').write_text(json.dumps(dict(config=run.asked(j.config), steps=12)))
+    made = dict(zip(('recipe', 'preset'), map(run.plain, training.settle(j.config))))
+    (j.where/'config.json').write_text(json.dumps(dict(config=run.asked(j.config), steps=12, **made)))
     (j.where/'metrics.json').write_text('{}')
 
 
 def test_status_and_reasons(sticks, tmp_path):
     a, b, c, d = plan(grid(tmp_path, sticks, '- recipe: [supervised, mum, pose-mum, pose-cons]\n'))
     finish(a); assert status(a) == 'finished'
-    finish(b); (b.where/'config.json').write_text(json.dumps(dict(config=run.asked(b.config) | dict(labels=3))))
+    finish(b); facts = run.facts(b.where)
+    (b.where/'config.json').write_text(json.dumps(facts | dict(config=facts['config'] | dict(labels=3))))
     assert status(b) == 'failed' and 'labels 3, not 16' in sweep.reason(b)   # another run lies there: never taken for this one, never overwritten
+    (b.where/'config.json').write_text(json.dumps(facts | dict(recipe=facts['recipe'] | dict(lam=.5))))
+    assert status(b) == 'failed' and 'an older value of lam' in sweep.reason(b)
     c.where.mkdir(parents=True); (c.where/'precious.txt').write_text('mine')
     assert status(c) == 'failed' and 'precious.txt' in sweep.reason(c)
     run.lock(d.where); assert status(d) == 'running' and held(d.where); run.unlock(d.where); assert status(d) == 'new'

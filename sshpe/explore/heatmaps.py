@@ -88,7 +88,7 @@ class HeatmapState(PeopleState):
     refined:bool = True # the target is refined
     everyone:bool = False # the histogram shows the whole data set
 
-# %% ../../nbs/explore/01_heatmaps.ipynb #c6ec8b21
+# %% ../../nbs/explore/01_heatmaps.ipynb #f81d2420
 class HeatmapExplorer(PeopleExplorer):
     "From one look to a target, joint by joint."
     State, slider = HeatmapState, 'tau'
@@ -110,7 +110,7 @@ class HeatmapExplorer(PeopleExplorer):
     def judged(self, s): # -> Looks, and what `before_gate` says
         r = self.recipe(replace(s, tau=0., refined=True))
         k, net = self.looks(s, s.views, r.n_weak), self.names().index(s.network)
-        return k, *self.memory.get_or(('judged', id(k), r, net), lambda: before_gate(k, opinion(k, r), net, self.x.preset))
+        return k, *self.memory.get_or(('judged', k, r, net), lambda: before_gate(k, opinion(k, r), net, self.x.preset))
     def picked(self, panel, xy):
         if panel == 'histogram': self.set(tau=round(xy[0], 2))
         else: super().picked(panel, xy)

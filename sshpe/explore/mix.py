@@ -210,14 +210,14 @@ def stage_row(self:MixExplorer, s, g, n:int, marks)->list: # Group, number in it
             *(view(f'{k}-{n}', DARK, [feature(k)], marks[k,n], size=(H, W), title=title(k), **common) for k in STAGES[1:]),
             heat('mixed', g.mixed), heat('alone', g.alone)]
 
-# %% ../../nbs/explore/04_mix.ipynb #96389ea7
+# %% ../../nbs/explore/04_mix.ipynb #f255b197
 @patch
 def people_scene(self:MixExplorer, s): # a state -> rows, figures
     "The group from stage to stage, the chosen one's limbs, everybody's."
     g, p, limbs = self.passed(s), self.x.preset, self.x.skeleton.limbs
     whose = {'chosen': [0], 'everyone': range(len(g.rows)), 'nobody': []}[s.limbs]
-    marks = self.memory.get_or(('limbs', id(g), s.limbs), lambda: limb_table(g, p.size, s.tiles, limbs, whose))
-    below, figures = self.memory.get_or(('below', id(g)), lambda: broken(g, p, s.tiles, limbs))
+    marks = self.memory.get_or(('limbs', g, s.limbs), lambda: limb_table(g, p.size, s.tiles, limbs, whose))
+    below, figures = self.memory.get_or(('below', g), lambda: broken(g, p, s.tiles, limbs))
     return [*(self.stage_row(s, g, n, marks) for n in range(len(g.rows))), [*below, scale()]], figures
 
 # %% ../../nbs/explore/04_mix.ipynb #75f3d9bc

@@ -81,15 +81,15 @@ class SelectionExplorer(PeopleExplorer):
         if panel == 'scatter': self.set(brush=())
         else: super().picked(panel, xy)
 
-# %% ../../nbs/explore/03_selection.ipynb #6557db68
+# %% ../../nbs/explore/03_selection.ipynb #162d541c
 @patch
 def people_scene(self:SelectionExplorer, s): # a state -> rows, figures
     "The students, the joints, everybody."
     r, p, sk = self.x.recipe, self.x.preset, self.x.skeleton
     k = self.looks(s, r.pooled, r.n_weak)
-    o = self.memory.get_or(('opinion', id(k)), lambda: opinion(k, r))
-    U = self.memory.get_or(('U', id(k)), lambda: deviation(o.H[:,0], o.seen[0]))
-    xy = self.memory.get_or(('xy', id(k)), lambda: decode(o.P[:2,0], p.stride, p.decode)[0])
+    o = self.memory.get_or(('opinion', k), lambda: opinion(k, r))
+    U = self.memory.get_or(('U', k), lambda: deviation(o.H[:,0], o.seen[0]))
+    xy = self.memory.get_or(('xy', k), lambda: decode(o.P[:2,0], p.stride, p.decode)[0])
     mine, row = own(o.u[:2], s.margin)[:,0], []
     for n in (0, 1):
         got = torch.where(mine[n][:,None], xy[n], xy[1-n])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RUNS', 'shipped', 'record', 'at', 'apart', 'asked', 'error', 'TeachersState', 'TeachersExplorer']
 
-# %% ../../nbs/explore/05_teachers.ipynb #130a255a
+# %% ../../nbs/explore/05_teachers.ipynb #0e4a920d
 from dataclasses import dataclass
 from pathlib import Path
 import ipywidgets as W, numpy as np, torch
@@ -20,7 +20,7 @@ from ..heatmap import decode
 from ..record import LOGGED, Record, from_bytes, read_record
 from ..skeleton import COCO17, Skeleton
 
-# %% ../../nbs/explore/05_teachers.ipynb #c64b96eb
+# %% ../../nbs/explore/05_teachers.ipynb #2b72a233
 def shipped()->list: # of names
     "The recordings that come with the kit."
     return sorted(p.name for p in (run.home()/'data/records').iterdir() if p.is_dir())
@@ -32,7 +32,7 @@ def record(x # a `Record`, a run's folder, or the name of a shipped recording
     if Path(x).is_dir(): return read_record(x)
     return read_record(run.home()/'data/records'/choose(str(x), shipped(), "run's folder or shipped recording"))
 
-# %% ../../nbs/explore/05_teachers.ipynb #00eb800c
+# %% ../../nbs/explore/05_teachers.ipynb #7f1bdc12
 def at(r:Record, step:int)->int: # number of a point
     "The last point at or before a step; the first one before it."
     return max(0, int(np.searchsorted(r.step, step, side='right'))-1)
@@ -43,8 +43,9 @@ def apart(values, # (P,T,…) one of a recording's gaps
     return values.mean(1) if values.shape[1] else np.zeros((len(values), 1))
 
 def asked(r:Record, network:str)->str: # 'student', 'teacher2', …
-    "The network of that name, or the student where it teaches itself."
-    return next((n for n in (network, network.replace('teacher', 'student')) if n in r.networks), r.networks[0])
+    "The network of that name, the first of several, or the student where it teaches itself."
+    names = network, f'{network}1', network.replace('teacher', 'student')
+    return next((n for n in names if n in r.networks), r.networks[0])
 
 def error(H, # (J,h,w)
           xyv, # (J,3) crop pixels
@@ -54,7 +55,7 @@ def error(H, # (J,h,w)
     off = np.linalg.norm(decode(torch.tensor(H), stride)[0].numpy()-xyv[:,:2], axis=-1)[xyv[:,2] > 0]
     return float(np.median(off)) if len(off) else None
 
-# %% ../../nbs/explore/05_teachers.ipynb #3e095ea8
+# %% ../../nbs/explore/05_teachers.ipynb #619b9d22
 RUNS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9' # of the runs
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class TeachersState(State):
     part:str = 'mean' # of the networks: whose distance the first chart shows
     opacity:float = .8 # of the heatmaps
 
-# %% ../../nbs/explore/05_teachers.ipynb #a491c8b8
+# %% ../../nbs/explore/05_teachers.ipynb #0cb089c5
 class TeachersExplorer(Explorer):
     "Students and teachers of several runs, along training."
     State, slider, MOMENTS = TeachersState, 'step', 9 # its state's class; the main control; pictures of a film
@@ -80,27 +81,35 @@ class TeachersExplorer(Explorer):
         need(len(set(names)) == len(names), f'two of these runs have the same name: {", ".join(names)}.')
         same = all(r.joints == first.joints and np.array_equal(r.pictures, first.pictures) for r in self.records)
         need(same, 'these runs were recorded on different people: compare runs on the same data, at the same scale.')
-        self.pictures = list(first.pictures)
+        self.pictures, self.networks = list(first.pictures), list(dict.fromkeys(n for r in self.records for n in r.networks))
         self.skeleton = COCO17 if first.joints == COCO17.joints else Skeleton('recorded', first.joints)
         super().__init__(*runs, **state)
 
-    def defaults(self): return dict(step=int(max(r.step[-1] for r in self.records)))
+    def defaults(self):
+        return dict(step=int(max(r.step[-1] for r in self.records)), film=max(self.networks, key=lambda n: n.startswith('teacher')))
     def own_controls(self):
-        steps, every = np.unique(np.concatenate([r.step for r in self.records])), lambda k: dict.fromkeys(n for r in self.records for n in getattr(r, k))
+        steps, parts = np.unique(np.concatenate([r.step for r in self.records])), dict.fromkeys(k for r in self.records for k in r.parts)
         return dict(step=W.IntSlider(min=int(steps[0]), max=int(steps[-1]), step=int(np.gcd.reduce(np.diff(steps))) or 1),
                     person=W.BoundedIntText(min=0, max=len(self.pictures)-1), joint=W.Dropdown(options=joint_names(self.skeleton)),
-                    film=W.ToggleButtons(options=list(every('networks'))), part=W.Dropdown(options=['mean', *every('parts')]),
+                    film=W.ToggleButtons(options=self.networks), part=W.Dropdown(options=['mean', *parts]),
                     opacity=W.FloatSlider(min=0, max=1, step=.05))
-    def arguments(self):
-        ours = run.home()/'data/records'
-        return [repr(r.name if r.where.parent == ours else str(r.where)) for r in self.records if self.given]
-    def step(self, by): self.set(person=(self._state.person+by)%len(self.pictures))
-    def picked(self, panel, xy):
-        if panel.startswith('person-'): self.set(person=int(panel[7:]))
-        elif panel.startswith('film-'): self.set(step=int(panel.rpartition('-')[2]))
-        elif panel in ('distance', 'mismatch', 'loss'): self.set(step=round(xy[0]))
 
-# %% ../../nbs/explore/05_teachers.ipynb #204ca097
+# %% ../../nbs/explore/05_teachers.ipynb #33b1ff84
+@patch
+def arguments(self:TeachersExplorer):
+    ours = run.home()/'data/records'
+    return [repr(r.name if r.where.parent == ours else str(r.where)) for r in self.records if self.given]
+
+@patch
+def step(self:TeachersExplorer, by): self.set(person=(self._state.person+by)%len(self.pictures))
+
+@patch
+def picked(self:TeachersExplorer, panel, xy):
+    if panel.startswith('person-'): self.set(person=int(panel[7:]))
+    elif panel.startswith('film-'): self.set(step=int(panel.rpartition('-')[2]))
+    elif panel in ('distance', 'mismatch', 'loss'): self.set(step=round(xy[0]))
+
+# %% ../../nbs/explore/05_teachers.ipynb #4add35b4
 @patch
 def painted(self:TeachersExplorer, s, r:Record, point:int, network:str, **more): # -> Panel; more: fields of `Panel`
     "A moment of a network, on the chosen person."
@@ -125,7 +134,7 @@ def film(self:TeachersExplorer, s, n:int)->list: # number of the run -> panels
     key = 'film', n, s.person, s.joint, s.opacity, whose
     return [label, *row, *(self.memory.get_or((*key, m, m == chosen), lambda: moment(m)) for m in moments)]
 
-# %% ../../nbs/explore/05_teachers.ipynb #8166443b
+# %% ../../nbs/explore/05_teachers.ipynb #a3a5ea41
 @patch
 def lines(self:TeachersExplorer, s, name:str, label:str, values, title:str): # values: of a record -> (P,); -> Panel
     "Something of each run over the steps, and where we are."
@@ -146,7 +155,7 @@ def by_layer(self:TeachersExplorer, s): # -> Panel
     across = 'BatchNorm layer', -.5, max(len(stages), 1)-.5, ticks
     return chart('layers', marks, across, ('mismatch, σ', 0, top), 560, 120, title=f'mismatch by layer at step {s.step}')
 
-# %% ../../nbs/explore/05_teachers.ipynb #b0e875a2
+# %% ../../nbs/explore/05_teachers.ipynb #42531517
 @patch
 def scene(self:TeachersExplorer, s): # a state -> rows, figures
     "People, a film for each run, and the gaps between teachers and students."

@@ -94,27 +94,29 @@ class ViewsExplorer(PeopleExplorer):
         v, seeds = int(panel[5:]), self.all_seeds(self._state)
         if v: self.set(seeds=(*seeds[:v], seeds[v]+1, *seeds[v+1:]))
 
-# %% ../../nbs/explore/02_views.ipynb #0426286f
+# %% ../../nbs/explore/02_views.ipynb #6a6ff34c
 @patch
 def people_scene(self:ViewsExplorer, s): # a state -> rows, figures
     "A column for each view, the pool, and who won."
     k, sk, p = self.looks(s, s.views, 1, self.strong(s), self.all_seeds(s)), self.x.skeleton, self.x.preset
     net = self.names().index(s.network)
-    o = self.memory.get_or(('pool', id(k), s.pool), lambda: opinion(k, replace(self.x.recipe, pool=s.pool)))
-    heights, won = view_peaks(k.H[net,0], k.seen[0])
+    o = self.memory.get_or(('pool', k, s.pool), lambda: opinion(k, replace(self.x.recipe, pool=s.pool)))
+    def facts():
+        heights, won = view_peaks(k.H[net,0], k.seen[0])
+        return heights, won, decode(o.P[net,0], p.stride, p.decode)[0], said(k, o, net, won, p)
+    heights, won, xy, words = self.memory.get_or(('facts', k, s.pool, net), facts)
     layer = lambda name, H: [joint_layer(name, H, s.joint, sk, s.opacity)]
-    dim = self.memory.get_or(('dim', id(k)), lambda: [dimmed(k.images[0], m[0]) for m in k.seen[0]])
+    dim = self.memory.get_or(('dim', k), lambda: [dimmed(k.images[0], m[0]) for m in k.seen[0]])
     seen, own, back = [], [], []
     for v, (im, H, B) in enumerate(zip(k.images, k.own[net], k.H[net,0])):
         n, same = int((won == v).sum()), dict(frame=f'view {v}', width=120)
         seen.append(view(f'view-{v}', im, title=view_title(v, k.M[0,v]), pick=v > 0, **same))
         own.append(view(f'own-{v}', im, layer(f'view {v}', H), title=f'painted: {H.max():.2f}', **same))
         back.append(view(f'back-{v}', dim[v], layer(f'view {v}', B), title=f'brought back: {n} won', width=120))
-    xy = decode(o.P[net,0], p.stride, p.decode)[0]
     dots = [Mark('o', *xy[won == v].T, PALETTE[v], 4) for v in range(s.views)]
     title = f'{s.pool} of {s.views} views'
     back.append(view('pool', k.images[0], layer('pool', o.P[net,0]), dots, title=title, labels=True))
-    return [seen, own, back, [won_chart(heights, won, sk), scale()]], said(k, o, net, won, p)
+    return [seen, own, back, [won_chart(heights, won, sk), scale()]], words
 
 # %% ../../nbs/explore/02_views.ipynb #68649e98
 def won_chart(heights, won, skeleton): # (V,J), (J,), Skeleton -> Panel
