@@ -5,6 +5,7 @@
 #   make lab       open JupyterLab in nbs/
 #   make export    write sshpe/ from the notebooks, and clean the notebooks
 #   make readme    write README.md and its pictures from nbs/index.ipynb
+#   make docs      write the site, searchable and without a network, into _docs/
 #   make install   only install
 #
 # PYTHON=python3.12 picks the Python that .venv is made of; PIP_FLAGS="..." is handed to pip.
@@ -15,7 +16,7 @@ EXTRAS    ?= render,dev
 BIN       := .venv/bin
 READY     := .venv/.installed
 
-.PHONY: help demo test lab export readme install
+.PHONY: help demo test lab export readme docs install
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -34,6 +35,9 @@ export: $(READY)
 
 readme: $(READY)
 	@$(BIN)/python -c 'from sshpe.docs import readme; readme()'
+
+docs: $(READY)
+	@$(BIN)/python -c 'from sshpe.docs import build; print("open", build())'
 
 install: $(READY)
 

@@ -19,7 +19,7 @@ from .occlude import JointCutout
 from .toy import stick_people
 from .views import WEAK, compose, crops, draw as draw_views, invert, move, move_points
 
-# %% ../nbs/lessons/03_collapse.ipynb #d64edc03
+# %% ../nbs/lessons/03_collapse.ipynb #0d75b825
 SIZE, STRIDE, SIGMA, MAP = (64, 32), 4, 1., (16, 8) # crop, pixels a heatmap pixel, width of a label, heatmap
 
 def world(labels:int=4, # of 160 training people
@@ -33,7 +33,7 @@ def world(labels:int=4, # of 160 training people
 
 def some(b:Batch, rows)->Batch: # numbers of people
     "Some people of a batch."
-    rows = np.asarray(rows)
+    rows = np.asarray(rows, int)
     return Batch(b.number[rows], b.canvas[rows], b.xyv[rows], b.extent[rows])
 
 def upright(b:Batch)->torch.Tensor: # (B,3,H,W)

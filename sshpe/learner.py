@@ -7,7 +7,7 @@ __all__ = ['LOSSES', 'PLAIN', 'order', 'Batch', 'fetch', 'mse', 'labelled', 'Opi
            'step', 'telemetry', 'shares', 'device_of', 'precision_of', 'autocast', 'layout', 'epoch', 'total_steps',
            'turn', 'rate', 'weight', 'Learner', 'named', 'Ahead', 'numbers', 'heatmaps', 'predict', 'ask']
 
-# %% ../nbs/13_learner.ipynb #04a5c525
+# %% ../nbs/13_learner.ipynb #6e440c8e
 import math, time, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -379,7 +379,7 @@ def row(self:Learner, n:int)->dict: # n steps since the last row
     now = dict(step=self.t, seconds=round(self.seconds, 2), lr=rate(self.t-1, self.T, self.r, self.p), lam=round(weight(self.t-1, self.T, self.r, self.p), 4))
     return now | x | (shares(c) if c else {})
 
-# %% ../nbs/13_learner.ipynb #7161a165
+# %% ../nbs/13_learner.ipynb #6d851546
 PLAIN = ('t', 'rows', 'seconds', 'phases', 'sums', 'bins', 'strong')  # of the state: values and small tensors
 
 @patch
@@ -395,7 +395,7 @@ def save(self:Learner, path):
     s = {k: getattr(self, k) for k in PLAIN} | dict(networks={k: f.state_dict() for k, f in self.remembered().items()}, optimiser=self.optimiser.state_dict())
     write_atomic(path, lambda tmp: torch.save(s, tmp))
 
-# %% ../nbs/13_learner.ipynb #41dcd4bf
+# %% ../nbs/13_learner.ipynb #062271af
 def numbers(x)->bool: # tensors, values, dicts and lists of them
     "Is every number a number?"
     if torch.is_tensor(x): return x.layout == torch.strided and bool(torch.isfinite(x).all())
@@ -412,7 +412,7 @@ def fits(self:Learner, s:dict)->bool: # a state
             and all(map(value, [s['seconds'], *s['phases'].values(), *(v for r in s['rows'] for v in r.values())]))
             and (s['bins'] is None or np.shape(s['bins']) == (2, 10)) and (s['strong'] is None or np.shape(s['strong']) == (J,)))
 
-# %% ../nbs/13_learner.ipynb #0f19ced5
+# %% ../nbs/13_learner.ipynb #82f3c55e
 @patch
 def load(self:Learner, path):
     "Go on from a saved state; reads tensors and values, never code."

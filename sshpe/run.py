@@ -34,7 +34,7 @@ class Config:
     split:str = '' # split file of an earlier run; empty = draw `labels` people with `seed`
     override:dict = field(default_factory=dict) # other fields of the recipe or the preset, e.g. {'tau': 0.2}
 
-# %% ../nbs/14_run.ipynb #bd6fd0a3
+# %% ../nbs/14_run.ipynb #299f697b
 def config(values:dict, # parameters by name; the others keep their defaults
           )->Config:
     "A `Config` from names and values."
@@ -85,7 +85,7 @@ def asked(c:Config)->dict: # as json
     if c.weights not in ('', 'imagenet'): d['weights'] = full(c.weights)
     return json.loads(json.dumps({k: v for k, v in d.items() if k not in ('out', 'processes')}))
 
-# %% ../nbs/14_run.ipynb #174d1809
+# %% ../nbs/14_run.ipynb #7934d964
 OURS = {'train.ipynb', 'train.part.ipynb', '.lock'}  # what may lie in a folder before its run begins
 
 def read(path)->dict:
@@ -104,7 +104,7 @@ def facts(path)->dict: # of a run's folder
     need(fine, f'{path}/config.json holds no parameters: it was not written by a run.')
     return d
 
-# %% ../nbs/14_run.ipynb #009b5488
+# %% ../nbs/14_run.ipynb #0cb947c1
 def proper(m:dict)->bool: # metrics.json, or what was kept of it
     "Are its figures numbers?"
     number = lambda v: v is None or type(v) in (int, float)
@@ -119,7 +119,7 @@ def figures(path)->dict: # of a run's folder, or of an evaluation's
     need(proper(m), f'{path}/metrics.json has no proper figures: remove it, and the same command makes it again.')
     return m
 
-# %% ../nbs/14_run.ipynb #b1fcdbe5
+# %% ../nbs/14_run.ipynb #4f275e30
 def again(path)->Config: # of a run's folder
     "The parameters that re-create a run, from its config.json alone."
     return config({**facts(path)['config'], 'out': str(path)})
@@ -200,7 +200,7 @@ def plain(v): # dataclasses, dicts, lists, numbers
     if isinstance(v, float) and not math.isfinite(v): return str(v)
     return v.item() if hasattr(v, 'item') else str(v) if isinstance(v, Path) else v
 
-# %% ../nbs/14_run.ipynb #37ff63f8
+# %% ../nbs/14_run.ipynb #724db89a
 def read_log(path, # log.csv
             )->list: # dicts of numbers
     "The log's lines; refuses one that no run has written."
@@ -247,7 +247,7 @@ def line(row:dict, # of the log
         if steps and row['step']: words.append(f'{clock(s/row["step"]*(steps-row["step"]))} left')
     return ' · '.join(words)
 
-# %% ../nbs/14_run.ipynb #edaea64e
+# %% ../nbs/14_run.ipynb #215ec8e7
 def progress(path)->str: # e.g. 'finished', 'step 600'
     "How far a run is, in words."
     if (s := state(path)) == 'finished': return s

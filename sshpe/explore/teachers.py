@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RUNS', 'shipped', 'record', 'at', 'apart', 'asked', 'error', 'TeachersState', 'TeachersExplorer']
 
-# %% ../../nbs/explore/05_teachers.ipynb #0e4a920d
+# %% ../../nbs/explore/05_teachers.ipynb #130a255a
 from dataclasses import dataclass
 from pathlib import Path
 import ipywidgets as W, numpy as np, torch
@@ -20,7 +20,7 @@ from ..heatmap import decode
 from ..record import LOGGED, Record, from_bytes, read_record
 from ..skeleton import COCO17, Skeleton
 
-# %% ../../nbs/explore/05_teachers.ipynb #2b72a233
+# %% ../../nbs/explore/05_teachers.ipynb #c64b96eb
 def shipped()->list: # of names
     "The recordings that come with the kit."
     return sorted(p.name for p in (run.home()/'data/records').iterdir() if p.is_dir())
@@ -32,7 +32,7 @@ def record(x # a `Record`, a run's folder, or the name of a shipped recording
     if Path(x).is_dir(): return read_record(x)
     return read_record(run.home()/'data/records'/choose(str(x), shipped(), "run's folder or shipped recording"))
 
-# %% ../../nbs/explore/05_teachers.ipynb #7f1bdc12
+# %% ../../nbs/explore/05_teachers.ipynb #8f04478d
 def at(r:Record, step:int)->int: # number of a point
     "The last point at or before a step; the first one before it."
     return max(0, int(np.searchsorted(r.step, step, side='right'))-1)
@@ -55,7 +55,7 @@ def error(H, # (J,h,w)
     off = np.linalg.norm(decode(torch.tensor(H), stride)[0].numpy()-xyv[:,:2], axis=-1)[xyv[:,2] > 0]
     return float(np.median(off)) if len(off) else None
 
-# %% ../../nbs/explore/05_teachers.ipynb #619b9d22
+# %% ../../nbs/explore/05_teachers.ipynb #3e095ea8
 RUNS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9' # of the runs
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TeachersState(State):
     part:str = 'mean' # of the networks: whose distance the first chart shows
     opacity:float = .8 # of the heatmaps
 
-# %% ../../nbs/explore/05_teachers.ipynb #0cb089c5
+# %% ../../nbs/explore/05_teachers.ipynb #5c148c4c
 class TeachersExplorer(Explorer):
     "Students and teachers of several runs, along training."
     State, slider, MOMENTS = TeachersState, 'step', 9 # its state's class; the main control; pictures of a film
@@ -94,7 +94,7 @@ class TeachersExplorer(Explorer):
                     film=W.ToggleButtons(options=self.networks), part=W.Dropdown(options=['mean', *parts]),
                     opacity=W.FloatSlider(min=0, max=1, step=.05))
 
-# %% ../../nbs/explore/05_teachers.ipynb #33b1ff84
+# %% ../../nbs/explore/05_teachers.ipynb #10f56d08
 @patch
 def arguments(self:TeachersExplorer):
     ours = run.home()/'data/records'
@@ -109,7 +109,7 @@ def picked(self:TeachersExplorer, panel, xy):
     elif panel.startswith('film-'): self.set(step=int(panel.rpartition('-')[2]))
     elif panel in ('distance', 'mismatch', 'loss'): self.set(step=round(xy[0]))
 
-# %% ../../nbs/explore/05_teachers.ipynb #4add35b4
+# %% ../../nbs/explore/05_teachers.ipynb #81aeda1d
 @patch
 def painted(self:TeachersExplorer, s, r:Record, point:int, network:str, **more): # -> Panel; more: fields of `Panel`
     "A moment of a network, on the chosen person."
@@ -134,7 +134,7 @@ def film(self:TeachersExplorer, s, n:int)->list: # number of the run -> panels
     key = 'film', n, s.person, s.joint, s.opacity, whose
     return [label, *row, *(self.memory.get_or((*key, m, m == chosen), lambda: moment(m)) for m in moments)]
 
-# %% ../../nbs/explore/05_teachers.ipynb #a3a5ea41
+# %% ../../nbs/explore/05_teachers.ipynb #3606a132
 @patch
 def lines(self:TeachersExplorer, s, name:str, label:str, values, title:str): # values: of a record -> (P,); -> Panel
     "Something of each run over the steps, and where we are."
@@ -155,7 +155,7 @@ def by_layer(self:TeachersExplorer, s): # -> Panel
     across = 'BatchNorm layer', -.5, max(len(stages), 1)-.5, ticks
     return chart('layers', marks, across, ('mismatch, σ', 0, top), 560, 120, title=f'mismatch by layer at step {s.step}')
 
-# %% ../../nbs/explore/05_teachers.ipynb #42531517
+# %% ../../nbs/explore/05_teachers.ipynb #2164347f
 @patch
 def scene(self:TeachersExplorer, s): # a state -> rows, figures
     "People, a film for each run, and the gaps between teachers and students."
