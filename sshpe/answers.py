@@ -43,7 +43,8 @@ def _(H):
 def _():
     from sshpe.explore.people import networks, store_of
     from sshpe.heatmap import peaks
-    from sshpe.learner import fetch, heatmaps
+    from sshpe.predict import heatmaps
+    from sshpe.step import fetch
     x = networks('supervised')
     H = heatmaps(x.networks.values(), fetch(store_of('people:val', x, 120), np.arange(120)).canvas, x.preset)[0]
     return x.skeleton.joints[peaks(H)[0].mean(0).argmin()]
@@ -75,7 +76,7 @@ def collapsed(labels:int)->float: # how many
 def asked(): # -> Result, Opinion, true joints (60,17,2), labelled (60,17), person's size (60,1)
     "What the students of `denoise-select` say about sixty people."
     from sshpe.explore.people import networks, store_of
-    from sshpe.learner import ask, fetch
+    from sshpe.step import ask, fetch
     x = networks('denoise-select')
     b = fetch(store_of('people:val', x, 60), np.arange(60))
     o, _, _ = ask(x.teachers, b, x.recipe, x.preset, x.skeleton.flip, 0)

@@ -14,7 +14,9 @@ import numpy as np, torch
 from .around import Crowd, evaluation_rows, heatmap_rows, mix_rows, startup_rows, store_rows, view_rows
 from .check import choose
 from .clock import Row, machine, tidy, turns
-from .learner import Learner, autocast, layout, opinion, precision_of, targets
+from .device import autocast, layout, precision_of
+from .learner import Learner
+from .step import opinion, targets
 from .methods import recipe
 from .model import build, folded
 from .skeleton import COCO17

@@ -13,7 +13,8 @@ import numpy as np, torch, torch.nn as nn
 from .data import build_store, load
 from .denoise import refine
 from .heatmap import decode, encode, peaks
-from .learner import Batch, fetch, mse, order
+from .schedule import order
+from .step import Batch, fetch, mse
 from .methods import HARD
 from .occlude import JointCutout
 from .toy import stick_people

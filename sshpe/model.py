@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAGES', 'NORMS', 'NARROW', 'BACKBONES', 'RENAMED', 'untouched', 'PoseNet', 'simple_baseline', 'Stage', 'Finest',
            'high_resolution', 'SyncNorm', 'FrozenNorm', 'grouped', 'like', 'normalised', 'narrow', 'backbone',
-           'load_backbone', 'build', 'pairs', 'refold', 'folded']
+           'load_backbone', 'build', 'pairs', 'following', 'folded']
 
 # %% ../nbs/06_model.ipynb #6f1b7e0d
 import math, warnings
@@ -214,7 +214,7 @@ def build(name:str='resnet18', # one of `BACKBONES`
     if weights not in ('', 'imagenet'): load_backbone(net, weights)
     return normalised(net, norm)
 
-# %% ../nbs/06_model.ipynb #f43e9724
+# %% ../nbs/06_model.ipynb #33424252
 def pairs(net:nn.Module): # -> (path of a convolution, path of its normalisation)
     "The normalisations that a convolution can absorb."
     for at, m in net.named_modules():
@@ -224,24 +224,31 @@ def pairs(net:nn.Module): # -> (path of a convolution, path of its normalisation
             if isinstance(n, nn.BatchNorm2d) and isinstance(c, (nn.Conv2d, nn.ConvTranspose2d)) and c.out_channels == n.num_features:
                 yield f'{at}.{a}'.strip('.'), f'{at}.{b}'.strip('.')
 
-@torch.no_grad()
-def refold(copy:nn.Module, # from `folded`, changed in place
-           net:nn.Module, # its network, which has learned since
-          )->nn.Module: # the copy
-    "Bring a folded copy up to date."
-    done = set()
-    for a, b in pairs(net):
-        c, n, f = net.get_submodule(a), net.get_submodule(b), copy.get_submodule(a)
-        s = n.weight*(n.running_var+n.eps).rsqrt()
-        f.weight.copy_(c.weight*s.view((1, -1, 1, 1) if isinstance(c, nn.ConvTranspose2d) else (-1, 1, 1, 1)))
-        f.bias.copy_(n.bias+((0 if c.bias is None else c.bias)-n.running_mean)*s)
-        done |= {a, b}
-    new = net.state_dict()
-    for k, v in copy.state_dict().items():
-        if k.rpartition('.')[0] not in done: v.copy_(new[k])
-    return copy
+# %% ../nbs/06_model.ipynb #e2f4be52
+def following(copy:nn.Module, # from `folded`
+              net:nn.Module, # its network, which goes on learning
+             ): # a function that brings the copy up to date, in place, and returns it
+    "What a folded copy needs to keep up: a handful of operations for all layers at once."
+    at, both = nn.Module.get_submodule, list(pairs(net))
+    layers = [(at(net, a), at(net, b), at(copy, a)) for a, b in both]
+    rest = [k.rpartition('.') for k in copy.state_dict() if k.rpartition('.')[0] not in {k for ab in both for k in ab}]
+    rest = [(at(copy, m), at(net, m), k) for m, _, k in rest]
+    @torch.no_grad()
+    def absorb(conv, norm, fold): # as many layers
+        sd = torch._foreach_sqrt(torch._foreach_add([n.running_var for n in norm], [n.eps for n in norm]))
+        gain = torch._foreach_div([n.weight for n in norm], sd)
+        mean = [n.running_mean if c.bias is None else n.running_mean-c.bias for c, n in zip(conv, norm)]
+        along = [g.view((1, -1, 1, 1) if isinstance(c, nn.ConvTranspose2d) else (-1, 1, 1, 1)) for g, c in zip(gain, conv)]
+        torch._foreach_copy_([f.weight for f in fold], torch._foreach_mul([c.weight for c in conv], along))
+        torch._foreach_copy_([f.bias for f in fold], torch._foreach_sub([n.bias for n in norm], torch._foreach_mul(mean, gain)))
+    @torch.no_grad()
+    def update():
+        if layers: absorb(*zip(*layers))
+        torch._foreach_copy_([getattr(f, k) for f, _, k in rest], [getattr(m, k) for _, m, k in rest])
+        return copy
+    return update
 
-# %% ../nbs/06_model.ipynb #661eb56c
+# %% ../nbs/06_model.ipynb #6af06623
 def folded(net:nn.Module, # a PoseNet
           )->nn.Module: # a copy in eval mode, to look with
     "A copy whose normalisations are absorbed by its convolutions: the same answers, fewer operations."
@@ -250,4 +257,4 @@ def folded(net:nn.Module, # a PoseNet
         c, n, (at, _, name) = g.get_submodule(a), g.get_submodule(b), b.rpartition('.')
         c.bias = nn.Parameter(c.weight.new_zeros(c.out_channels), requires_grad=False)
         setattr(g.get_submodule(at), name, nn.Sequential(n.drop, n.act) if hasattr(n, 'act') else nn.Identity())
-    return refold(g, net)
+    return following(g, net)()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, torch, torch.nn as nn
 from .check import InputError, need, write_atomic
 from .data import build_store
-from .learner import heatmaps
+from .predict import heatmaps
 from .model import folded
 
 # %% ../nbs/13a_record.ipynb #dc2b12f0

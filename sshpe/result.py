@@ -17,7 +17,8 @@ from .check import InputError, need, write_atomic
 from .data import build_store, load as load_people, open_photo, person_length, read_coco, skeleton_of, whole_photos
 from .detected import detected_ap, results, upload
 from .heatmap import decode
-from .learner import ask, device_of, fetch
+from .device import device_of
+from .step import ask, fetch
 from .metric import write_results
 from .protocol import read_split
 from .model import build
@@ -141,7 +142,7 @@ def extremes_picture(x:Result, people, where, n:int=6): # where: folder with the
 def find(x:Result, people)->tuple: # keypoints (N,J,2) in photo pixels, scores (N,J)
     "Joints by the best of the run's answers, without keeping crops."
     with tempfile.TemporaryDirectory() as cache:
-        from sshpe.learner import predict
+        from sshpe.predict import predict
         s = build_store(people, x.preset.size, 1., cache=cache)
         students = {k: f for k, f in x.networks.items() if k.startswith('student')}
         xy, sc = predict(students, s, x.preset)[x.best]

@@ -12,7 +12,7 @@ import csv, io, json, math, os, time
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 import sshpe
-from .check import InputError, choose, need, write_atomic
+from .check import InputError, choose, half_written, need, write_atomic
 
 # %% ../nbs/14_run.ipynb #c6fcf410
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def state(path, # the run's folder
     if (path/'metrics.json').is_file() and (path/'config.json').is_file(): return 'finished'
     if (path/'config.json').is_file(): return 'unfinished'
     need(not path.exists() or path.is_dir(), f'{path} is a file: choose another --out.')
-    held = {p.name for p in path.iterdir()} - OURS if path.exists() else ()
+    held = {p.name for p in path.iterdir() if not half_written(p)} - OURS if path.exists() else ()
     need(not held, f'{path} exists and is not a run (it holds {min(held, default="")}): choose another --out.')
     return 'new'
 

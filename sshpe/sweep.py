@@ -230,7 +230,7 @@ ENGINES = dict(local=local, ray=on_ray)
 # %% ../nbs/14d_sweep.ipynb #483acc9c
 def passes(r, p, T:int)->float: # recipe, preset, steps
     "How many crops pass a network forward in a run; learning from one counts three."
-    from sshpe.learner import turn
+    from sshpe.schedule import turn
     looks = (r.teaching*(1+r.past)*r.pooled - r.students*r.reuses)*p.n_unlabelled
     learns = 3*r.students*len(r.paths)*p.n_unlabelled
     busy = 0 if not r.lam else T-turn(T, r) if r.first else max(0, T-p.burn_in)
@@ -259,7 +259,7 @@ def crowd(c:run.Config)->int:
 
 def arithmetic(c:run.Config)->float: # floating point operations
     "How much a run computes."
-    from sshpe.learner import total_steps
+    from sshpe.schedule import total_steps
     from sshpe.training import settle
     r, p = settle(c)
     n = p.steps or crowd(c)

@@ -14,9 +14,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 import numpy as np, torch
 from . import draw, run
-from .check import InputError, choose, need, write_atomic
+from .check import InputError, choose, half_written, need, write_atomic
 from .data import build_store, digest, fingerprint, join, load, photo_mark
-from .learner import Learner, ask, device_of, fetch, precision_of, predict, total_steps
+from .device import device_of, precision_of
+from .learner import Learner
+from .predict import predict
+from .schedule import total_steps
+from .step import ask, fetch
 from .metric import coco_results, evaluate, write_results
 from .protocol import draw_split, read_split
 from .methods import recipe
@@ -115,9 +119,9 @@ def start(c:run.Config, device:str='', wait:float=10)->Run: # see `assemble`; se
     facts = facts_of(c, x.split, x.learner, x.train, x.val, *x.more)
     run.lock(x.where, wait)
     same_data(x.where, facts)
-    for rest in (f for n in ('state.pt', 'log.csv', 'model.safetensors', 'metrics.json') for f in x.where.glob(f'.{n}.*')): rest.unlink()  # of a process that was killed
+    for rest in filter(half_written, x.where.rglob('.*')): rest.unlink()
+    if not (x.where/'config.json').exists(): write_atomic(x.where/'config.json', json.dumps(facts, indent=1))  # first: it says whose split may lie beside it
     if not (x.where/'split.json').exists(): x.split.write(x.where/'split.json')
-    if not (x.where/'config.json').exists(): write_atomic(x.where/'config.json', json.dumps(facts, indent=1))
     return x
 
 def same_data(where, facts):

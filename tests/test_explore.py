@@ -16,7 +16,7 @@ from sshpe.explore.panels import Layer, Mark, Panels, chart, figure, place, pose
 from sshpe.explore.people import PeopleExplorer, crowd, joint_names, networks, photo_store, store_of
 from sshpe.explore.selection import SORTS, SelectionExplorer, in_box, ranked, taken
 from sshpe.explore.views import ViewsExplorer, view_facts
-from sshpe.learner import ask, fetch
+from sshpe.step import ask, fetch
 from sshpe.skeleton import COCO17
 from helpers import gaussian, matrix3, moved, peak
 

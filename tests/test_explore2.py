@@ -16,7 +16,8 @@ from sshpe.explore.mix import COLOURS, MixExplorer, drawn, owners, pictures_of, 
 from sshpe.explore.people import networks, store_of
 from sshpe.explore.runs import RunsExplorer, failures, found, told
 from sshpe.explore.teachers import TeachersExplorer, asked, at, error, record, shipped
-from sshpe.learner import LOSSES, Learner, heatmaps
+from sshpe.learner import LOSSES, Learner
+from sshpe.predict import heatmaps
 from sshpe.methods import recipe
 from sshpe.model import STAGES, build
 from sshpe.mum import Mix

@@ -5,8 +5,12 @@ import numpy as np, pytest, torch, torch.nn as nn
 from hypothesis import given, settings, strategies as st
 from helpers import MEAN, STD, People, gaussian, matrix3, moved, peak, heatmap3, places, two, view
 from sshpe.check import InputError
-from sshpe.learner import (Learner, Opinion, ask, autocast, device_of, fetch, labelled, mse, order, predict, rate,
-                           shares, step, telemetry, total_steps, weight)
+from sshpe.device import autocast, device_of
+from sshpe.learner import Learner
+from sshpe.predict import predict
+from sshpe.schedule import order, rate, total_steps, weight
+from sshpe.step import Opinion, ask, fetch, labelled, mse, step
+from sshpe.telemetry import shares, telemetry
 from sshpe.model import build
 from sshpe.methods import DENOISE, RECIPES, SUPERVISED, recipe
 from sshpe.recipe import MINI, PAPER

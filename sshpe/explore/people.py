@@ -15,16 +15,14 @@ from fastcore.basics import patch
 from .. import draw, result, run
 from ..check import choose, need, write_atomic, InputError
 from ..data import People, Rows, Store, build_store, cache_folder, open_photo, whole_photos
-from ..denoise import pool
 from .base import Explorer, Memory, State
 from .panels import QUANTITIES, Layer, Mark, Panel, view
 from ..heatmap import decode, encode
-from ..learner import Opinion, ask, fetch
+from ..step import Opinion, ask, fetch, judge
 from ..perturb import perturb
 from ..sources import people_of, source
 from ..teacher import looking
 from ..training import filled, upright
-from ..uncertainty import SELECTIONS, uncertainty
 from ..views import crops, draw as draw_views, one_frame
 
 # %% ../../nbs/explore/00b_people.ipynb #6de20c06
@@ -118,9 +116,7 @@ def opinion(k:Looks,
             r, # recipe: how it pools and selects
            )->Opinion:
     "What these looks would teach."
-    H = k.H.repeat(1+r.past, 1, 1, 1, 1, 1)
-    P, u = pool(H, k.seen, r.pool), uncertainty(H, k.seen)
-    return Opinion(H, k.seen, P, u, *SELECTIONS[r.selection].choose(P, u, r.margin))
+    return judge(k.H.repeat(1+r.past, 1, 1, 1, 1, 1), k.seen, r)
 
 # %% ../../nbs/explore/00b_people.ipynb #4d9735d9
 def joint_names(skeleton)->tuple: # what a joint picker offers
