@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from . import run
 from .check import InputError, need, write_atomic
-from .data import skeleton_of
 
 # %% ../nbs/14c1_evidence.ipynb #72e155e8
 def value(text:str): # '4', '(70, 90)', 'max'
@@ -68,6 +67,7 @@ def public(config:dict)->dict: # a run's parameters
 
 def summary(where)->dict: # folder of a finished run
     "What must be known about a run."
+    from sshpe.data import skeleton_of
     where = Path(where)
     need(run.state(where) == 'finished', f'{where} is not a finished run.')
     f, m, log = run.facts(where), run.figures(where), run.read_log(where/'log.csv')

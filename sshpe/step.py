@@ -6,7 +6,7 @@
 __all__ = ['Batch', 'fetch', 'mse', 'labelled', 'Opinion', 'judge', 'opinion', 'looks', 'targets', 'harder', 'step', 'unlabelled',
            'ask']
 
-# %% ../nbs/12d_step.ipynb #7f1d9193
+# %% ../nbs/12d_step.ipynb #4b69e895
 from dataclasses import dataclass
 import numpy as np, torch
 from .denoise import gate, inside, pool, refine
@@ -18,7 +18,7 @@ from .teacher import looking
 from .uncertainty import SELECTIONS, uncertainty
 from .views import compose, crops, draw, invert, move_points, one_frame, swap
 
-# %% ../nbs/12d_step.ipynb #f59fbbda
+# %% ../nbs/12d_step.ipynb #0834e988
 @dataclass
 class Batch:
     "Some people on the device."
@@ -37,7 +37,7 @@ def fetch(store, # a Store
     a = lambda x: to(torch.from_numpy(np.ascontiguousarray(x)), device)
     return Batch(rows, to(store.batch(rows), device), a(store.keypoints[rows]), a(store.extent[rows]), first)
 
-# %% ../nbs/12d_step.ipynb #792100c1
+# %% ../nbs/12d_step.ipynb #1110aa4a
 def mse(y:torch.Tensor, # (B,J,h,w) predicted
         t:torch.Tensor, # (B,J,h,w) target, no gradient
         w:torch.Tensor, # (B,J) weights
@@ -45,7 +45,7 @@ def mse(y:torch.Tensor, # (B,J,h,w) predicted
     "Mean squared error with a weight per joint (denoising paper, Eq. 1)."
     return ((y.float()-t)**2*w[...,None,None]).mean()
 
-# %% ../nbs/12d_step.ipynb #43649db6
+# %% ../nbs/12d_step.ipynb #cc3bd35e
 def labelled(b:Batch, r, p, flip, # people, recipe, preset, `Skeleton.flip`
              *key, # seed, step
             ): # pictures (B,3,H,W), targets (B,J,h,w), weights (B,J)
@@ -55,7 +55,7 @@ def labelled(b:Batch, r, p, flip, # people, recipe, preset, `Skeleton.flip`
     w = (v > 0) & inside(xy, p.map, p.stride)
     return crops(b.canvas, M, p.size)[0], encode(xy, p.map, p.stride, p.sigma, p.exact), w.float()
 
-# %% ../nbs/12d_step.ipynb #a284b15d
+# %% ../nbs/12d_step.ipynb #8f6a1d33
 @dataclass
 class Opinion:
     "What the teachers think of a batch."
@@ -82,14 +82,14 @@ def opinion(answers, # N lists of V heatmaps (B,J,h,w)
     "Answers of each view's own frame, judged."
     return judge(*one_frame(torch.stack([torch.stack(a, 1) for a in answers]), M, p.stride, flip), r)
 
-# %% ../nbs/12d_step.ipynb #4dcb21c3
+# %% ../nbs/12d_step.ipynb #a40eb3f7
 def looks(f, X, r, b:Batch, *key): # a network, the views' pictures, recipe, people, key -> heatmaps of the pooled views
     "What a teacher says about each pooled view."
     none = X[0].new_zeros(len(b.number), 0, 2)
     hide = lambda v, x: perturb(r.look, x, none, none[...,0] > 0, b.number, *key, 'look', v, first=b.first)
     return [f(x) for x in X[:r.n_weak]]+[f(*hide(v, x)) for v, x in enumerate(X[r.n_weak:r.pooled])]
 
-# %% ../nbs/12d_step.ipynb #c185830e
+# %% ../nbs/12d_step.ipynb #13b17537
 @torch.no_grad()
 def targets(o:Opinion, M:torch.Tensor, v:int, r, p, flip): # M (B,V',2,3) all views -> S pairs (targets, weights)
     "What each student shall predict on view `v`."
@@ -104,7 +104,7 @@ def harder(path, x, target, b:Batch, stride:float, *key): # perturbations, (B,3,
     at = peaks(target[0])[1]*stride+(stride-1)/2
     return perturb(path, x, at, target[1] > 0, b.number, *key, first=b.first)
 
-# %% ../nbs/12d_step.ipynb #fcf298ed
+# %% ../nbs/12d_step.ipynb #7083d49e
 def step(students, # S networks in train mode
          teachers, # N networks that look, see `Learner.lookers`
          lab:Batch, # labelled people
@@ -122,7 +122,7 @@ def step(students, # S networks in train mode
     loss = what['labelled']+lam*what.get('unlabelled', 0)
     return loss, {k: v.detach() if k.endswith('labelled') else v for k, v in what.items()}
 
-# %% ../nbs/12d_step.ipynb #0a1ca211
+# %% ../nbs/12d_step.ipynb #9aeb8fed
 def unlabelled(students, teachers, b:Batch, # see `step`
                cl, # picture -> the same picture in the preset's layout
                r, p, flip, *key,
@@ -140,7 +140,7 @@ def unlabelled(students, teachers, b:Batch, # see `step`
             losses.append(mse(once[s] if r.reuses else f(*harder(path, X[v], T, b, p.stride, *key, s, i)), *T))
     return dict(unlabelled=sum(losses), opinion=o, M=M)
 
-# %% ../nbs/12d_step.ipynb #3159d511
+# %% ../nbs/12d_step.ipynb #00bcb082
 @torch.no_grad()
 def ask(nets, # the teachers, in the recipe's order
         b:Batch, r, p, flip, *key, # people, recipe, preset, `Skeleton.flip`, seed
