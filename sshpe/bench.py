@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['TIMED', 'SCALES', 'RIVALS', 'QUICK', 'LEFT', 'ASKING', 'PEOPLE', 'PIXELS', 'BIG', 'GROUPS', 'CURVES', 'learner',
            'passes', 'step_rows', 'parts', 'looks', 'judging', 'operations', 'target_rows', 'slope', 'by_views',
-           'slope_rows', 'by_people', 'by_pixels', 'gpu_step_rows', 'gpu_rows', 'demo_rows', 'bench']
+           'slope_rows', 'by_people', 'by_pixels', 'gpu_step_rows', 'gpu_rows', 'in_paper_size', 'explorer_rows',
+           'demo_rows', 'bench']
 
-# %% ../nbs/22_bench.ipynb #2c07db7b
+# %% ../nbs/22_bench.ipynb #0b32cc15
 import json, time
 from copy import deepcopy
+from pathlib import Path
 import numpy as np, torch
 from .around import Crowd, evaluation_rows, heatmap_rows, mix_rows, startup_rows, store_rows, view_rows
 from .check import choose
@@ -231,7 +233,29 @@ def gpu_rows(quick:bool=False):
     t = turns(dict(ours=job, step=L.one_step), 15)
     yield Row('gpu/targets', 'denoise-select, K=2, on the GPU: targets against the step', t['ours'], t['step'], .05)
 
-# %% ../nbs/22_bench.ipynb #20a79396
+# %% ../nbs/22_bench.ipynb #5575785a
+def in_paper_size(name:str): # a shipped network; -> `Result`
+    "The same networks for crops of 256x192, without training."
+    from sshpe.explore.people import networks
+    from sshpe.result import Result
+    x = networks(name)
+    r, p = recipe(name, 'paper', K=4, weights='', width=32)
+    nets = {k: build(p.backbone, len(x.skeleton), p.width, seed=s, init='he').eval().requires_grad_(False) for s, k in enumerate(x.networks)}
+    return Result(Path(f'{name} without training'), r, p, x.skeleton, nets)
+
+def explorer_rows(quick:bool=False):
+    "From an event of the main slider to the new picture."
+    from sshpe.explore import base, heatmaps, mix, runs, selection, teachers, views
+    two, mum, n = in_paper_size('denoise-select'), in_paper_size('pose-mum-plus'), 4 if quick else 24
+    explorers = dict(heatmaps=lambda: heatmaps.HeatmapExplorer(two, n=n), views=lambda: views.ViewsExplorer(two, n=n),
+                     selection=lambda: selection.SelectionExplorer(two, n=n), mix=lambda: mix.MixExplorer(mum, n=n),
+                     teachers=teachers.TeachersExplorer, runs=lambda: runs.RunsExplorer(worst='pose-mum-plus'))
+    for name, make in explorers.items():
+        t = base.latency(make(), 10 if quick else 50)
+        for k, target in (('median', 20.), ('p95', 50.)):
+            yield Row(f'explore/{name}/{k}', f'{name} explorer: {k} time from an event of {t["control"]} to the new picture', t[k], target=target)
+
+# %% ../nbs/22_bench.ipynb #7eda98c1
 def demo_rows(quick:bool=False):
     "Where the time of the demo's runs went."
     from sshpe.run import home
@@ -243,7 +267,7 @@ def demo_rows(quick:bool=False):
         yield Row(f'demo/{f.parent.name}', f'training of {f.parent.name}', float(m['seconds']), unit='s', note=note)
 
 GROUPS = dict(heatmap=heatmap_rows, mix=mix_rows, views=view_rows, slope=slope_rows, targets=target_rows, evaluation=evaluation_rows,
-              store=store_rows, startup=startup_rows, step=step_rows, gpu=gpu_rows, demo=demo_rows)
+              store=store_rows, startup=startup_rows, step=step_rows, explore=explorer_rows, gpu=gpu_rows, demo=demo_rows)
 CURVES = dict(parts=lambda: {k: parts(k) for k in TIMED}, looks=looks, views=by_views, people=by_people, pixels=by_pixels)
 
 def bench(only=(), # names of `GROUPS`; empty = all, and the curves for the pictures

@@ -279,7 +279,7 @@ def coco_rows(annotations, # as dicts
         elif box is None: wrong = 'a box that is not four numbers'
         elif crowd != 0: wrong = 'an iscrowd that is not 0 or 1'
         elif a['image_id'] not in images: wrong = f'the image {a["image_id"]}, which is not in the file'
-        elif count not in (None, has): wrong = f'num_keypoints {count} but {has} joints with v above 0'
+        elif count not in (None, has): wrong = f'num_keypoints {count!r} but {has} joints with v above 0'
         else:
             if joints[2::3].any(): rows.append((a, images[a['image_id']], box, joints.reshape(J, 3)))
             continue
@@ -358,7 +358,8 @@ def kept(path)->tuple: # People, sentences; None if they are not there, or not w
         with np.load(path, allow_pickle=False) as z: cols, about = {k: z[k] for k in COLUMNS}, json.loads(str(z['about']))
         s = skeleton_of(about['skeleton'])
         N, J = len(cols['ann_ids']), len(s)
-        whole = all(cols[k].shape == (N, *(J if n < 0 else n for n in shape)) for k, shape in COLUMNS.items())
+        letters = cols['files'].dtype.kind == 'U' and np.frombuffer(cols['files'].tobytes(), np.uint32).max() <= 0x10ffff
+        whole = letters and all(cols[k].shape == (N, *(J if n < 0 else n for n in shape)) for k, shape in COLUMNS.items())
         return (People('', Path(), COCO17 if s == COCO17 else s, **cols), about['sentences']) if whole else None
     except Exception: return None
 

@@ -7,7 +7,7 @@ __all__ = ['KEEP', 'ANY', 'SEEDS', 'METHODS', 'value', 'pairs', 'words', 'name',
            'outdated', 'dump', 'collect', 'part', 'unrest', 'level', 'strong', 'score', 'measured', 'collected',
            'results', 'sample', 'interval', 'spot', 'worth']
 
-# %% ../nbs/14c1_evidence.ipynb #54c6379c
+# %% ../nbs/14c1_evidence.ipynb #911290f1
 import json, math, re
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,7 +50,7 @@ def setting(c:run.Config)->str: # RECIPE+FIELD=VALUE-DATA-LABELS
     "What runs that differ by the seed alone have in common."
     return name(c).rpartition('-s')[0]
 
-# %% ../nbs/14c1_evidence.ipynb #07bf379d
+# %% ../nbs/14c1_evidence.ipynb #b6596ed7
 KEEP = 'steps', 'seconds', 'steps_per_second', 'peak_memory_mb', 'phases', 'networks', 'telemetry', 'calibration', 'strong_by_joint'
 
 def short(v): # dicts, lists, numbers
@@ -76,7 +76,7 @@ def summary(where)->dict: # folder of a finished run
     return short(dict(run=name(run.config(f['config'])), config=public(f['config']), **about, joints=joints,
                       **{k: m.get(k) for k in KEEP}, curve=curve))
 
-# %% ../nbs/14c1_evidence.ipynb #a69f9321
+# %% ../nbs/14c1_evidence.ipynb #6643886b
 ANY = 'kind', 'name', 'about', 'rows', 'weights', 'workers', 'compile', 'layout', 'save_every'  # do not decide what a run is
 
 def outdated(d:dict)->list: # from `summary` or a run's config.json -> names of fields
@@ -86,7 +86,7 @@ def outdated(d:dict)->list: # from `summary` or a run's config.json -> names of 
     odd, now = [], settle(run.config({**d['config'], 'weights': '', 'unlabelled': ''}))
     for part, value in zip(('recipe', 'preset'), now):
         usual = {f.name: run.plain(run.default(f)) for f in fields(value) if f.name not in ANY}
-        odd += [k for k in usual if short(d[part].get(k, usual[k])) != short(run.plain(getattr(value, k)))]
+        odd += [k for k in usual if short(d.get(part, {}).get(k, usual[k])) != short(run.plain(getattr(value, k)))]
     return odd
 
 # %% ../nbs/14c1_evidence.ipynb #77527251
@@ -156,12 +156,12 @@ def measured(d:dict, # from `summary`
     if kind in ('level', 'strong'): return dict(level=level, strong=strong)[kind](d, rest)
     return d.get('seconds') if kind == 'seconds' else score(d, measure, network)
 
-# %% ../nbs/14c1_evidence.ipynb #9ca00979
+# %% ../nbs/14c1_evidence.ipynb #b30d7da6
 def collected(d:dict)->bool: # what a small file holds
     "Could `collect` have written it?"
     number, c, strong = lambda v: type(v) in (int, float), d.get('curve'), d.get('strong_by_joint')
     if not isinstance(c, dict) or not all(isinstance(x, list) for x in c.values()) or not run.proper(d): return False
-    if 'networks' not in d or not isinstance(d.get('config'), dict) or not isinstance(d.get('joints', []), list): return False
+    if 'networks' not in d or not all(isinstance(d.get(k), dict) for k in ('config', 'recipe', 'preset')) or not isinstance(d.get('joints', []), list): return False
     run.config(d['config'])
     whole = [v for k in ('step', 'lr', 'lam', 'labelled') for v in c.get(k, ())]
     same = 'lr' in c and len({len(x) for x in c.values()}) == 1 and all(map(number, whole)) and min(c.get('labelled') or [1]) > 0

@@ -95,17 +95,17 @@ def is_result(r)->bool: # anything that json can hold
     parts = [numbers(k, len(k)) if isinstance(k, list) else None, numbers(box, 4), numbers([r.get('score')], 1)]
     return all(p is not None and np.isfinite(p).all() for p in parts)
 
-# %% ../nbs/12_metric.ipynb #1fa5cd82
+# %% ../nbs/12_metric.ipynb #70e403d4
 def only(d:dict, # a COCO json
          people, # N `People`
         )->dict: # the same, smaller
     "A json's annotations of `people`, and those that COCO ignores; fields that COCO's counting needs are filled in."
-    mine, anns, whole = set(people.ann_ids.tolist()), [], lambda x: x is not None and np.isfinite(x).all()
+    mine, anns, none, whole = set(people.ann_ids.tolist()), [], [0]*3*len(people.skeleton), lambda x: x is not None and np.isfinite(x).all()
     for a in entries(d, 'annotations')[0].values():
-        box, k, crowd = numbers(a['bbox'], 4), numbers(a['keypoints'], 3*len(people.skeleton)), a.get('iscrowd', 0) == 1
+        box, k, crowd = numbers(a['bbox'], 4), numbers(a['keypoints'], len(none)), a.get('iscrowd', 0) == 1
         area, seen = numbers([a.get('area', box[2]*box[3] if whole(box) else 0)], 1), 0 if k is None else int((k[2::3] > 0).sum())
         ignored = whole(box) and whole(area) and (crowd or k is not None and not seen)
-        if a['id'] in mine or ignored: anns.append({**a, 'iscrowd': int(crowd), 'num_keypoints': seen, 'area': area[0]})
+        if a['id'] in mine or ignored: anns.append({**a, 'iscrowd': int(crowd), 'num_keypoints': seen, 'area': area[0], 'keypoints': a['keypoints'] if whole(k) else none})
     return dict(images=[*entries(d, 'images')[0].values()], annotations=anns, categories=[*entries(d, 'categories')[0].values()])
 
 # %% ../nbs/12_metric.ipynb #25ea65d4

@@ -7,7 +7,7 @@ __all__ = ['OURS', 'LOCKS', 'Config', 'config', 'default', 'take', 'home', 'name
            'figures', 'again', 'state', 'admit', 'lock', 'unlock', 'commit', 'origin', 'plain', 'read_log', 'number',
            'write_log', 'clock', 'line', 'progress', 'row', 'runs', 'columns']
 
-# %% ../nbs/14_run.ipynb #4e01c234
+# %% ../nbs/14_run.ipynb #3343e686
 import csv, io, json, math, os, time
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -85,7 +85,7 @@ def asked(c:Config)->dict: # as json
     if c.weights not in ('', 'imagenet'): d['weights'] = full(c.weights)
     return json.loads(json.dumps({k: v for k, v in d.items() if k not in ('out', 'processes')}))
 
-# %% ../nbs/14_run.ipynb #7934d964
+# %% ../nbs/14_run.ipynb #1007f2a1
 OURS = {'train.ipynb', 'train.part.ipynb', '.lock'}  # what may lie in a folder before its run begins
 
 def read(path)->dict:
@@ -99,7 +99,7 @@ def read(path)->dict:
 def facts(path)->dict: # of a run's folder
     "What config.json says."
     d = read(Path(path)/'config.json')
-    parts = [d.get('config'), d.get('data', {}), d.get('photos', {})]
+    parts = [d.get('config'), *(d.get(k, {}) for k in ('data', 'photos', 'recipe', 'preset'))]
     fine = all(isinstance(p, dict) for p in parts) and all(isinstance(v, dict) for v in parts[1].values())
     need(fine, f'{path}/config.json holds no parameters: it was not written by a run.')
     return d
@@ -119,7 +119,7 @@ def figures(path)->dict: # of a run's folder, or of an evaluation's
     need(proper(m), f'{path}/metrics.json has no proper figures: remove it, and the same command makes it again.')
     return m
 
-# %% ../nbs/14_run.ipynb #4f275e30
+# %% ../nbs/14_run.ipynb #33e5e8c4
 def again(path)->Config: # of a run's folder
     "The parameters that re-create a run, from its config.json alone."
     return config({**facts(path)['config'], 'out': str(path)})

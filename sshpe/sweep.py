@@ -227,7 +227,7 @@ def on_ray(jobs:list, workers:int=0): # 0 = one for each GPU, or for each core, 
 
 ENGINES = dict(local=local, ray=on_ray)
 
-# %% ../nbs/14d_sweep.ipynb #483acc9c
+# %% ../nbs/14d_sweep.ipynb #0c4f4a56
 def passes(r, p, T:int)->float: # recipe, preset, steps
     "How many crops pass a network forward in a run; learning from one counts three."
     from sshpe.schedule import turn
@@ -245,7 +245,7 @@ def flops(backbone:str, width:int, size:tuple, joints:int=17)->float: # of a pre
     with torch.device('meta'), torch.no_grad(), FlopCounterMode(display=False) as n: build(backbone, joints, width, '').eval()(torch.zeros(1, 3, *size))
     return float(n.get_total_flops())
 
-# %% ../nbs/14d_sweep.ipynb #3b307903
+# %% ../nbs/14d_sweep.ipynb #acbe4e3e
 PEOPLE = {'coco:train': 149_813, 'coco:unlabeled2017': 250_000, 'aic:train': 378_352}
 SPEED, OVERHEAD = 4e13, 25  # floating point operations a second of one GPU in training; seconds of a run beside its steps
 ASSUMPTIONS = (f'Assumed: {SPEED/1e12:g} TFLOP a second of one GPU (an H100 in bf16 with ResNet-18 and 32+32 people did 33 in supervised steps, 44 in dual-pose, 41 in denoise-select, 25 in pose-mum-plus, and about '

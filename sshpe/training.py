@@ -234,7 +234,8 @@ def finish(x:Run)->dict: # metrics.json
 SHOWN = 'AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'PCK'
 def score_rows(m:dict)->list: # metrics.json -> dicts
     "A row for each network, and the headline, each with the source of its boxes; figures of nobody are left out."
-    rows = {**m['networks'], 'headline': m['headline']} if m['networks'] else {}
+    nets = m.get('networks')
+    rows = {**nets, 'headline': m.get('headline', {})} if nets else {}
     have, boxes = [k for k in SHOWN if any(r.get(k) is not None for r in rows.values())], m.get('boxes', 'true')
     short = lambda v: None if v is None else round(float(v), 1)
     return [dict(network=n, boxes=boxes, **{k: short(r.get(k)) for k in have}) for n, r in rows.items()]
@@ -242,7 +243,7 @@ def score_rows(m:dict)->list: # metrics.json -> dicts
 def advice(m:dict)->str: # metrics.json; '' where nothing is to be uploaded
     "What can be done with the results file."
     if 'upload' not in m: return ''
-    secret = 'These photos have no public labels, so nothing is scored here. '*(not m['networks'])
+    secret = 'These photos have no public labels, so nothing is scored here. '*(not m.get('networks'))
     return f"{secret}For COCO's server: {m['upload']}"
 
 def score_table(m:dict): # metrics.json

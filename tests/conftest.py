@@ -1,5 +1,9 @@
-"""What every test shares: the repository's root, one thread a process, pictures without a screen, steady hypothesis."""
+"""What every test shares: the repository's root, one thread a process, pictures without a screen, steady hypothesis.
+
+    python -m pytest tests/test_hostile.py --json=data/results/trust.json      # keep what was counted and measured
+"""
 import os
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,3 +41,26 @@ def done(sticks, tmp_path_factory):
     training.fit(x)
     training.finish(x)
     return x
+
+
+def pytest_addoption(parser): parser.addoption('--json', default='', help='where to keep figures, see tests/figures.py')
+
+
+def kept(config, part, **figures):
+    from figures import keep
+    command = ' '.join(['python -m pytest', *(a for a in config.invocation_params.args if not a.startswith(('--json', '-q')))])
+    keep(config.getoption('json'), part, command, **figures)
+
+
+@pytest.fixture
+def note(request):
+    "Keep a part of the figures."
+    return lambda part, **figures: kept(request.config, part, **figures)
+
+
+def pytest_sessionfinish(session):
+    "Keep how each file's tests ended."
+    if not session.config.getoption('json'): return
+    reports = session.config.pluginmanager.get_plugin('terminalreporter').stats
+    ends = {how: Counter(r.nodeid.split('::')[0] for r in reports.get(how, ())) for how in ('passed', 'failed', 'error', 'skipped')}
+    for file in set().union(*ends.values()): kept(session.config, file, **{how: n[file] for how, n in ends.items()})

@@ -1,11 +1,14 @@
 """Kills training runs in many ways and checks that the same command ends with the same bits as if nothing had happened.
 
-    python tests/crash.py --kills 20        # some minutes
+    python tests/crash.py --kills 20 [--json data/results/trust.json]        # half an hour on two cores
 """
 import argparse, csv, json, os, random, subprocess, sys, tempfile, time
+from itertools import count
 from pathlib import Path
 
-import psutil
+import psutil, torch
+from figures import keep
+from sshpe.check import half_written
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
@@ -41,41 +44,69 @@ training.finish(training.fit(training.start(config_of(p.parse_args(sys.argv[2:])
 '''
 
 
+def halves(folder): # -> names
+    "Of which files a killed process has left a half."
+    return sorted({f.name[1:].rsplit('.', 2)[0] for f in folder.rglob('.*') if half_written(f)})
+
+
 def same(a, b):
-    "Weights, log and figures of two runs, without clocks; returns what differs."
+    "Weights, log and figures of two runs, without clocks; returns what differs, or is left behind."
     diff = [] if (a/'model.safetensors').read_bytes() == (b/'model.safetensors').read_bytes() else ['weights']
     log = lambda p: [{k: v for k, v in r.items() if k != 'seconds'} for r in csv.DictReader((p/'log.csv').open())]
     clocks = 'seconds', 'steps_per_second', 'peak_memory_mb', 'phases'
     metrics = lambda p: {k: v for k, v in json.loads((p/'metrics.json').read_text()).items() if k not in clocks}
-    return diff + ['log']*(log(a) != log(b)) + ['metrics']*(metrics(a) != metrics(b))
+    return diff + ['log']*(log(a) != log(b)) + ['metrics']*(metrics(a) != metrics(b)) + halves(b)
 
 
 def start(code, *args): return subprocess.Popen([sys.executable, '-c', code, *map(str, args)], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def kill(p, whom='all'):
-    "kill -9 of a process and all below it, or of the kernel alone."
-    below = psutil.Process(p.pid).children(recursive=True) if p.poll() is None else []
+    "kill -9 of a process and all below it, or of the kernel alone; returns how many died."
+    below, n = psutil.Process(p.pid).children(recursive=True) if p.poll() is None else [], 0
     for q in [q for q in below if whom == 'all' or 'ipykernel' in ' '.join(q.cmdline())] + [p]*(whom == 'all'):
-        try: q.kill()
+        try: q.kill(); n += 1
         except (psutil.NoSuchProcess, ProcessLookupError): pass
     if whom == 'all': p.wait(60)
+    return n
+
+
+def saved(run): return (run/'state.pt').stat().st_mtime_ns if (run/'state.pt').exists() else 0
+
+
+def wait(p, run, seconds, saves): # the run's folder
+    "Until a process ends, or so much time has passed, or so many states were saved; returns if it has ended."
+    end, last = time.time()+seconds, saved(run)
+    while time.time() < end and saves and p.poll() is None:
+        time.sleep(.002)
+        if (now := saved(run)) != last: saves, last = saves-1, now
+    return p.poll() is not None
 
 
 def survive(folder, args, kills, rng, code=TRAIN, show=print):
-    "Runs a command to its end through kills; returns how many there were, and what then differs from the run that nobody killed."
-    whole, hurt, n = folder/'whole', folder/'hurt', 0
+    "Runs a command to its end through kills, again and again until there were enough; returns them, and what differs from the run that nobody killed."
+    whole, found, diff = folder/'whole', [], []
     t = time.time(); p = start(code, *args, '--out', whole); out, _ = p.communicate(); took = time.time()-t
     assert p.returncode == 0, out
-    while not (hurt/'metrics.json').exists():
-        way = rng.choice(('all', 'all', 'kernel') if code is TRAIN else ('all',)) if n < kills else 'nobody'
-        at = rng.random()**.7*took  # often late
-        p = start(code, *args, '--out', hurt)
-        try: p.communicate(timeout=None if way == 'nobody' else at)
-        except subprocess.TimeoutExpired: kill(p, way); n += 1; show(f'  {n}: killed {way} after {at:.1f} of {took:.1f} s', flush=True)
-        left = [f.name for f in hurt.glob('*') if f.name.startswith('.') and f.name != '.lock'] if hurt.exists() else []
-        if way == 'nobody': assert p.returncode == 0, p.stdout
-    return n, same(whole, hurt)
+    for n in count():
+        if len(found) == kills: return found, diff
+        hurt = folder/f'hurt-{n}'
+        while not (hurt/'metrics.json').exists():
+            whom = rng.choice(('all', 'all', 'kernel') if code is TRAIN else ('all',))
+            seconds, saves = rng.choice(((2*took, rng.randint(1, 12)), (rng.random()*took, 99)))  # anywhere in training, or anywhere
+            p = start(code, *args, '--out', hurt)
+            if len(found) < kills and not wait(p, hurt, seconds, saves):
+                time.sleep(rng.random()*.2)
+                if kill(p, whom): found.append(moment(hurt, whom)); show(f'  {len(found)}: {found[-1]}', flush=True); p.communicate(); continue
+            out, _ = p.communicate()
+            assert p.returncode == 0, out
+        diff += same(whole, hurt)
+
+
+def moment(run, whom): # the run's folder
+    "A kill: of whom, the last saved step, and what was being written."
+    step = torch.load(run/'state.pt', weights_only=True)['t'] if (run/'state.pt').exists() else 0
+    return dict(whom=whom, step=step, writing=halves(run))
 
 
 def strike(folder, args, where, nth, code=TRAIN):
@@ -91,16 +122,21 @@ def strike(folder, args, where, nth, code=TRAIN):
 ONE = ['train', '--recipe', 'pose-mum-plus', '--preset', 'tiny', '--labels', '16', '--device', 'cpu', '-p', 'steps=16', '-p', 'save_every=0']
 TWO = ['train', '--recipe', 'denoise-select', '--preset', 'tiny', '--labels', '16', '--device', 'cpu', '-p', 'steps=16', '-p', 'save_every=0', '-p', 'K=3']
 
+PLACES = ('notebook', 2, TRAIN), ('notebook', 9, TRAIN), ('replace', 1, BARE), ('replace', 2, BARE), ('replace', 9, BARE), ('save', 1, BARE), ('save', 5, BARE)
+
 if __name__ == '__main__':
     p = argparse.ArgumentParser()
-    p.add_argument('--kills', type=int, default=20); p.add_argument('--seed', type=int, default=0)
-    a, lost, tried = p.parse_args(), 0, 0
+    p.add_argument('--kills', type=int, default=20); p.add_argument('--seed', type=int, default=0); p.add_argument('--json', default='', help='where to keep the figures')
+    a, tried, lost, figures = p.parse_args(), 0, 0, {}
     for args in ONE, TWO:
         folder, rng = Path(tempfile.mkdtemp()), random.Random(a.seed)
-        print(args[2]); n, diff = survive(folder, args, a.kills//2, rng)
-        tried += n; lost += bool(diff); print(f'  {n} kills: {diff or "the same bits"}', flush=True)
-        for where, nth, code in (('notebook', 2, TRAIN), ('notebook', 9, TRAIN), ('replace', 2, BARE), ('replace', 9, BARE), ('save', 1, BARE), ('save', 5, BARE)):
-            died, diff = strike(folder, args, where, nth, code)
-            tried += died; lost += bool(diff); print(f'  killed inside {where} {nth}: {"died" if died else "did not die"}, {diff or "the same bits"}', flush=True)
-    print(f'{tried} kills, {lost} runs lost')
+        print(args[2]); found, diff = survive(folder, args, a.kills//2, rng)
+        print(f'  {len(found)} kills: {diff or "the same bits"}', flush=True)
+        for where, nth, code in PLACES:
+            died, other = strike(folder, args, where, nth, code)
+            found += [dict(whom='all', inside=where, nth=nth)]*died; diff += other
+            print(f'  killed inside {where} {nth}: {"died" if died else "did not die"}, {other or "the same bits"}', flush=True)
+        tried += len(found); lost += len(diff); figures[args[2]] = dict(kills=found, lost=diff)
+    print(f'{tried} kills, lost: {lost}')
+    keep(a.json, 'crashes', f'python tests/crash.py --kills {a.kills}', seed=a.seed, runs=figures)
     sys.exit(lost > 0)

@@ -1,10 +1,10 @@
 """Damaged files for everything that reads files: each case must end well or in one sentence (`InputError`).
 
-    python tests/fuzz.py [--cases 10000] [--seed 0] [--only coco,split] [--limit 20]
+    python tests/fuzz.py [--cases 10000 | --guided SECONDS] [--seed 0] [--only coco,split] [--limit 20] [--json data/results/trust.json]
 
 The search is guided by coverage: a file that reaches a line of the kit which no file reached before is kept, and damaged
-further. The same seed tries the same cases. A failure is printed with its number; `--only NAME --case NUMBER` leads to it
-again, and `--dump FILE` writes its bytes.
+further; `--guided` does so for a given time, and starts nine times out of ten from what was kept. The same seed tries the
+same cases. A failure is printed with its number; `--only NAME --case NUMBER` leads to it again, `--dump FILE` writes its bytes.
 """
 import argparse, copy, io, json, math, os, random, shutil, signal, struct, sys, tempfile, time, traceback, warnings, zipfile, zlib
 from collections import Counter
@@ -135,11 +135,13 @@ def twist_state(r, b, others=()):
     try: s = torch.load(io.BytesIO(b), weights_only=True)
     except Exception: return shake(r, b, others)
     for _ in range(r.randint(1, 3)):
-        c, k = r.choice(places(s))
+        if not (found := places(s)): break
+        c, k = r.choice(found)
         v = c[k]
         tensors = [torch.zeros(0), torch.full((3,), float('nan')), torch.ones(2, 2, dtype=torch.int64)]
-        if torch.is_tensor(v): tensors += [v.double(), v.half(), v*float('nan'), v.flatten(), v.to(torch.int8)]
-        if torch.is_tensor(v) and v.dim(): tensors += [v[:0], v.to_sparse()]
+        whole = torch.is_tensor(v) and v.layout == torch.strided
+        if whole: tensors += [v.double(), v.half(), v*float('nan'), v.flatten(), v.to(torch.int8)]
+        if whole and v.dim(): tensors += [v[:0], v.to_sparse()]
         k2 = r.randrange(4)
         if k2 == 0: del c[k]
         elif k2 == 1: c[k] = r.choice(tensors)
@@ -167,11 +169,12 @@ class Target:
     read:object # (bytes) -> asserts what must hold; raises InputError at will
     share:int = 10 # of the cases
     kept:list = field(default_factory=list) # files that reached new lines
+    whole:float = .4 # share of the cases that start from a whole file
     said:str = '' # why the last one was refused
 
     def case(self, r): # -> bytes
         pool = self.seeds + self.kept
-        b = r.choice(self.seeds if r.random() < .4 else pool)
+        b = r.choice(self.seeds if r.random() < self.whole else pool)
         for _ in range(r.choice((1, 1, 1, 2, 3))): b = self.damage(r, b, pool)
         return b
 
@@ -198,7 +201,7 @@ def sound(p, J=None):
 
 class Lab:
     "Whole files of every kind, and the functions that read them, in a folder."
-    def __init__(self, tmp): self.tmp = Path(tmp)
+    def __init__(self, tmp): self.tmp, self.made = Path(tmp), {}
 
     def clean(self, folder): # no half-written file is left
         left = [p.name for p in Path(folder).rglob('.*') if p.is_file() and p.name != '.lock']
@@ -244,12 +247,14 @@ class Lab:
         more['categories'].append(dict(id=2, name='dog'))
         names = [f'{s}_{i}' for i in range(8) for s in 'LR'] + ['tip']
         more['categories'][0] |= dict(keypoints=names, skeleton=[[1, 3]], sigmas=[.1]*17)
-        def as_it_stands(p, d): # nobody has other numbers than the file says
-            by_id = lambda rows: {r['id']: r for r in reversed(rows) if isinstance(r, dict) and type(r.get('id')) is int}
-            people, photos = by_id(d['annotations']), by_id(d['images'])
-            for i, a in enumerate(people[n] for n in p.ann_ids.tolist()):
-                for mine, its in ((p.keypoints[i].ravel(), a['keypoints']), (p.boxes[i], a['bbox'])): assert np.array_equal(mine, np.float32(its))
-                assert a['image_id'] == p.image_ids[i] and photos[a['image_id']]['file_name'].rstrip('\0') == p.files[i] and not a.get('iscrowd')
+        def as_it_stands(p, d): # nobody has other numbers than the file says under their id
+            def under(rows, id): return [r for r in rows if isinstance(r, dict) and type(r.get('id')) is int and r['id'] == id]
+            def alike(mine, its):
+                try: return np.array_equal(mine, np.float32(its))
+                except (TypeError, ValueError): return False
+            for i, (n, im) in enumerate(zip(p.ann_ids.tolist(), p.image_ids.tolist())):
+                assert any(alike(p.keypoints[i].ravel(), a.get('keypoints')) and alike(p.boxes[i], a.get('bbox')) and a.get('image_id') == im and not a.get('iscrowd') for a in under(d['annotations'], n))
+                assert p.files[i] in [str(r.get('file_name')).rstrip('\0') for r in under(d['images'], im)]
         def read(b):
             f.write_bytes(b)
             accepted = 0
@@ -430,7 +435,7 @@ class Lab:
         run.columns(rows); json.dumps(rows, default=str)
         for r in rows: assert isinstance(r['state'], str)
         run.progress(folder)
-        evidence.summary(folder)
+        evidence.summary(folder); evidence.outdated(run.facts(folder))
 
     def config(self):
         from sshpe import result, run, training
@@ -570,7 +575,9 @@ class Lab:
 
     NAMES = ('coco', 'index', 'aic', 'mpii', 'boxes', 'mat', 'photo', 'split', 'grid', 'line', 'config', 'resume', 'metrics', 'log',
              'results', 'summary', 'networks', 'state', 'weights', 'page', 'archive')
-    def target(self, name)->Target: return getattr(self, name)()
+    def target(self, name)->Target:
+        if name not in self.made: self.made[name] = getattr(self, name)()
+        return self.made[name]
 
 
 # ---------------------------------------------------------------- running
@@ -607,12 +614,13 @@ class Coverage:
     def __exit__(self, *_): sys.settrace(None)
 
 
-def cases(t:Target, n:int, seed:int, limit:float, cover:Coverage):
+def cases(t:Target, n:int, seed:int, limit:float, cover:Coverage, until:float=math.inf): # seconds since 1970
     "Try n cases of a target; yields each one's number, bytes and end. What is whole must be accepted first."
     for b in t.seeds:
         end = try_out(t, b, limit)
         assert end == 'fine', f'{t.name}: a whole file was not accepted: {t.said or end}'
     for i in range(n):
+        if time.time() > until: return
         b = t.case(random.Random(f'{seed} {t.name} {i}'))
         with cover: end = try_out(t, b, limit)
         if cover.new and end in ('fine', 'refused') and len(b) < 4*max(map(len, t.seeds)): t.kept.append(b)
@@ -622,21 +630,21 @@ def cases(t:Target, n:int, seed:int, limit:float, cover:Coverage):
 def tell(count): return f'{count["fine"]:,} accepted, {count["refused"]:,} refused, {count["failed"]:,} failed'
 
 
-def one_target(t:Target, n:int, a, faults:dict)->Counter: # a: options; faults: kind -> cases
-    "All cases of one kind of file."
+def one_target(t:Target, n:int, seconds:float, a, faults:dict): # a: options; faults: kind -> cases; -> Counter, lines
+    "All cases of one kind of file, as far as time allows."
     count, cover, start = Counter(), Coverage(), time.time()
-    for i, b, end in cases(t, n, a.seed, a.limit, cover):
+    for i, b, end in cases(t, n, a.seed, a.limit, cover, start+seconds):
         count[end if end in ('fine', 'refused') else 'failed'] += 1
         if end in ('fine', 'refused') or a.case not in (None, i): continue
         lines = end.strip().splitlines()
-        where = next((l.strip() for l in reversed(lines) if 'sshpe' in l or 'fuzz.py' in l), '')
+        where = next((l.strip().replace(f'{ROOT}{os.sep}', '') for l in reversed(lines) if 'sshpe' in l or 'fuzz.py' in l), '')
         kind = f'{where} {lines[-1].split(":")[0]}'
         if kind not in faults: print(f'{t.name} case {i}:\n{end}', flush=True)
         faults.setdefault(kind, []).append((t.name, i))
         if a.dump: Path(a.dump).write_bytes(b)
     found = f'{len(cover.lines):,} lines reached, {len(t.kept)} files kept'
-    print(f'{t.name:9} {n:6,} cases in {time.time()-start:5.0f} s: {tell(count)}; {found}', flush=True)
-    return count
+    print(f'{t.name:9} {sum(count.values()):6,} cases in {time.time()-start:5.0f} s: {tell(count)}; {found}', flush=True)
+    return count, cover.lines
 
 
 def bound_memory(more:int): # bytes; a file that asks for more memory than there is must be refused, too
@@ -646,24 +654,41 @@ def bound_memory(more:int): # bytes; a file that asks for more memory than there
         resource.setrlimit(resource.RLIMIT_AS, (used+more, used+more))
 
 
+def note(a, tried, count, kinds, lines, took, faults):
+    "Keep the figures, and every failure that was ever found."
+    from figures import keep, kept
+    from sshpe.run import commit
+    part, how = ('guided', f'--guided {a.guided:g}') if a.guided else ('fuzz', f'--cases {a.cases}')
+    found = {k: dict(case=f'{n} case {i}', seed=a.seed, commit=commit()) for k, [(n, i), *_] in faults.items()} | kept(a.json, part).get('found', {})
+    keep(a.json, part, f'python tests/fuzz.py {how} --seed {a.seed}', cases=tried, kinds=kinds, accepted=count['fine'], refused=count['refused'],
+         failed=count['failed'], failing=sorted(faults), found=found, lines=lines, seconds=round(took))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--cases', type=int, default=10_000); p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--guided', type=float, help='seconds, in the place of a number of cases'); p.add_argument('--json', default='', help='where to keep the figures')
     p.add_argument('--limit', type=float, default=20, help='seconds a case'); p.add_argument('--only', default='', help='kinds of files')
     p.add_argument('--case', type=int, help='only up to this one'); p.add_argument('--dump', default='', help="where to write a failing case's bytes")
     a = p.parse_args()
     import faulthandler
     faulthandler.enable()
-    faults, count, start = {}, Counter(), time.time()
+    faults, count, reached, start = {}, Counter(), set(), time.time()
     with tempfile.TemporaryDirectory() as tmp:
         os.environ['SSHPE_CACHE'] = str(Path(tmp)/'store')
         lab = Lab(tmp)
         targets = [lab.target(n) for n in (a.only.split(',') if a.only else Lab.NAMES)]
         bound_memory(6*2**30)
         total = sum(t.share for t in targets)
-        for t in targets: count += one_target(t, math.ceil(a.cases*t.share/total) if a.case is None else a.case+1, a, faults)
-    print(f'{sum(count.values()):,} cases in {time.time()-start:,.0f} s, seed {a.seed}: {tell(count)} of {len(faults)} kinds')
+        for t in targets:
+            if a.guided: t.whole = .1
+            n = a.case+1 if a.case is not None else sys.maxsize if a.guided else math.ceil(a.cases*t.share/total)
+            c, lines = one_target(t, n, (a.guided or math.inf)*t.share/total, a, faults)
+            count, reached = count+c, reached|lines
+    took, tried = time.time()-start, sum(count.values())
+    print(f'{tried:,} cases in {took:,.0f} s, seed {a.seed}: {tell(count)} of {len(faults)} kinds; {len(reached):,} lines of the kit reached')
     for k, v in sorted(faults.items(), key=lambda f: -len(f[1])): print(f'  {len(v):5} x {k}  e.g. {v[0][0]} case {v[0][1]}')
+    if a.json: note(a, tried, count, len(targets), len(reached), took, faults)
     return bool(faults)
 
 

@@ -29,4 +29,6 @@ for name, norm in (('pose-mum-plus', 'sync'), ('denoise-select', 'frozen'), ('po
     for _ in range(3): l.one_step(); rows.append(l.row(1))
     bits = hashlib.sha256(b''.join(t.numpy().tobytes() for f in l.remembered().values() for t in f.state_dict().values())).hexdigest()
     answers[f'{name} {norm}'] = dict(rows=rows, bits=bits, bins=l.bins)
+answers['agree'] = [processes.agree(-7), processes.agree(processes.rank())]
+learner('dual-pose', norm='sync', every=2).fit(f'{out}/state.pt', until=3)  # stops between two rows of the log
 open(f'{out}/{processes.rank()}.json', 'w').write(json.dumps(answers))

@@ -1,8 +1,9 @@
 """COCO's size: start-up, memory and disk of a data set of 150,000 people, made of few photos under many names.
 
-    python tests/size.py --root FOLDER_IN_COCO_LAYOUT [--people 150000] [--crop 256 192] [--margin 1.625] [--keep FOLDER]
+    python tests/size.py --root FOLDER_IN_COCO_LAYOUT [--people 150000] [--crop 256 192] [--margin 1.625] [--keep FOLDER] [--json data/results/trust.json]
 
-Without --root it repeats the shipped people. Each figure is that of a fresh process.
+Without --root it repeats the shipped people. Each figure is that of a fresh process; seconds of its own work stand beside those of the clock,
+because the machine may do other things, too. With --keep, what was made is there the next time, and only later starts are measured.
 """
 import argparse, json, os, resource, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -30,11 +31,14 @@ def enlarge(json_file, photos, to, n):
 
 
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
-def say(what, start): print(f'{what}: {time.perf_counter()-start:.1f} s, {peak():,.0f} MB at most so far', flush=True)
+def say(what, start):
+    now = dict(seconds=round(time.perf_counter()-start, 1), of_work=round(time.process_time(), 1), mb=round(peak()))
+    print(f'{what}: {now["seconds"]} s ({now["of_work"]} s of work), {now["mb"]:,} MB at most so far', flush=True)
+    return now
 
 
-def begin(root, crop, margin, steps):
-    "What a run does before its first step, and random batches."
+def begin(root, crop, margin, steps, note):
+    "What a run does before its first step, and random batches; note: called with the figures."
     import numpy as np
     start = time.perf_counter()
     from sshpe.data import build_store, fingerprint, load, photo_mark
@@ -48,16 +52,17 @@ def begin(root, crop, margin, steps):
     split = draw_split(p, len(p)//10)
     lab, unl, *_ = split.rows(p)
     a, b, first = s[lab], s[unl], (fingerprint(p), photo_mark(s))
-    a.batch(range(min(32, len(a)))); b.batch(range(min(32, len(b)))); say('split, marks, first batches', start)
-    if not steps: return
+    a.batch(range(min(32, len(a)))); b.batch(range(min(32, len(b)))); now = say('split, marks, first batches', start)
+    if not steps: return note(people=len(p), **now)
     rng, t = np.random.default_rng(0), time.perf_counter()
     for k in range(steps): b.batch(rng.integers(0, len(b), 32))
     t = (time.perf_counter()-t)/steps/32
-    say(f'{steps:,} random batches of 32 ({1/t:,.0f} canvases a second)', start)
+    later = say(f'{steps:,} random batches of 32 ({1/t:,.0f} canvases a second)', start)
     base = s.canvases.base
     kind, disk = 'plain bytes' if base.show is None else 'JPEGs', sum(os.path.getsize(f.name) for f in base.files)
     plain = 3*np.prod(base.shape[:3])
     print(f'store: {len(s):,} canvases as {kind}, {disk/1e9:.2f} GB in {len(base.files)} files ({plain/1e9:.1f} GB as plain bytes)')
+    note(people=len(p), **now, crops=32*steps, mb_after=later['mb'], crops_a_second=round(1/t), store_gb=round(disk/1e9, 2), plain_gb=round(plain/1e9, 1))
 
 
 def main():
@@ -65,8 +70,12 @@ def main():
     p.add_argument('--root', default=''); p.add_argument('--keep', default='', help='folder for everything that is made')
     p.add_argument('--people', type=int, default=150_000); p.add_argument('--begin', type=int, help=argparse.SUPPRESS)
     p.add_argument('--crop', type=int, nargs=2, default=(256, 192)); p.add_argument('--margin', type=float, default=1.625)
+    p.add_argument('--json', default='', help='where to keep the figures'); p.add_argument('--part', help=argparse.SUPPRESS)
     a = p.parse_args()
-    if a.begin is not None: return begin(a.root, tuple(a.crop), a.margin, a.begin)
+    def note(**figures):
+        from figures import keep
+        keep(a.json, f'size: {a.part}', f'python tests/size.py --root FOLDER --people {a.people}', **figures)
+    if a.begin is not None: return begin(a.root, tuple(a.crop), a.margin, a.begin, note)
     from sshpe.data import coco_layout, shipped
     with tempfile.TemporaryDirectory(dir=a.keep or None) as tmp:
         to = Path(a.keep or tmp)
@@ -74,13 +83,14 @@ def main():
         src_json, src = coco_layout(a.root or shipped(), 'train')
         for f in src.iterdir():
             if not (photos/f.name).exists(): (photos/f.name).write_bytes(f.read_bytes())
-        if not (to/'large').exists(): enlarge(src_json, photos, to/'large', a.people)
+        new = not (to/'large').exists()
+        if new: enlarge(src_json, photos, to/'large', a.people)
         same = ['--root', str(to/'large'), '--crop', *map(str, a.crop), '--margin', str(a.margin)]
-        again = [sys.executable, __file__, *same, '--begin']
+        again = [sys.executable, __file__, *same, '--people', str(a.people), '--json', a.json, '--part']
         env = {**os.environ, 'SSHPE_CACHE': str(to/'cache'), 'OMP_NUM_THREADS': '1'}
-        for what, steps in (('first start (indexing and cutting)', 0), ('second start', 0), ('third start, and training reads', 2000)):
+        for what, steps in (('first start', 0),)*new + (('second start', 0), ('reading', 2000)):
             print(f'--- {what}', flush=True)
-            subprocess.run([*again, str(steps)], env=env, check=True)
+            subprocess.run([*again, what, '--begin', str(steps)], env=env, check=True)
 
 
 if __name__ == '__main__': main()

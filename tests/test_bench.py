@@ -168,7 +168,7 @@ def test_a_folded_network_answers_as_its_network():
 
 # the parts
 
-@pytest.mark.parametrize('part', ['heatmap', 'mix', 'views', 'store', 'evaluation', 'gpu', 'demo'])
+@pytest.mark.parametrize('part', ['heatmap', 'mix', 'views', 'store', 'evaluation', 'explore', 'gpu', 'demo'])
 def test_a_quick_part_has_rows_with_all_fields(part):
     lines = []
     d = bench.bench([part], quick=True, tell=lines.append)

@@ -10,7 +10,7 @@ from PIL import Image
 from sshpe import draw
 from sshpe.check import InputError
 from sshpe.data import build_store, load, to_crop, whole_photos
-from sshpe.explore.base import Explorer, Memory, State, from_control, latency, to_control
+from sshpe.explore.base import Explorer, Memory, RangeSlider, Slider, State, StepSlider, from_control, latency, to_control
 from sshpe.explore.heatmaps import LAYERS, HeatmapExplorer, entropy
 from sshpe.explore.panels import Layer, Mark, Panels, chart, figure, place, pose, scale, view
 from sshpe.explore.people import PeopleExplorer, crowd, joint_names, networks, photo_store, store_of
@@ -196,6 +196,26 @@ def test_state_is_refused_clipped_and_restored():
     e.controls['b'].value = '1, 2.5'; assert e.state['b'] == (1, 2.5) and e.figures['sum'] == 5.5 and e.status == ''
     e.set(a=99); assert e.state['a'] == 5 == e.controls['a'].value
 
+def test_a_browsers_rounding_is_nobodys_wish():
+    "It says what it makes of a value, and late: after the kernel has set another one."
+    w, odd = Slider(min=-.5, max=.5, step=.01), .050000000000000044
+    w.value = .05; w.set_state(dict(value=odd)); assert w.value == .05
+    w.value = .05; w.value = .13; w.set_state(dict(value=odd)); assert w.value == .13
+    w.set_state(dict(value=odd)); assert w.value == .05  # said again, it is a wish
+    w.set_state(dict(value=.2)); w.set_state(dict(value=odd)); assert w.value == .05  # there and back by hand
+    w.value = .13; w.set_state(dict(value=.25)); assert w.value == .25  # a number as it was is a wish at once
+    r = RangeSlider(min=.5, max=2, step=.05)
+    r.set_state(dict(value=[.7500000000000001, 1.25])); assert r.value == (.75, 1.25)
+
+@given(st.integers(0, 1000), st.integers(-20, 20), st.integers(1, 40), st.integers(1, 60))
+def test_sliders_keep_to_their_steps(v, lo, step, n):
+    w = StepSlider(min=lo, max=lo+n*step, step=step)
+    w.value = v
+    assert abs(w.value-min(v, w.max)) == min(abs(s-min(v, w.max)) for s in range(lo, lo+n*step+1, step)) and (w.value-lo)%step == 0
+    f = Slider(min=lo/100, max=(lo+n*step)/100, step=step/100)
+    f.value = v/100
+    assert f.value in (round(x/100, 10) for x in range(lo, lo+n*step+1, step))
+
 def test_every_explorer_hears_its_buttons():
     e, heard = Toy(a=2), []
     e.step = heard.append
@@ -268,9 +288,11 @@ def test_a_forward_pass_says_so(any_):
     e.set(person=8, seed=77)
     assert said and all('asking 2 networks' in s['text'] and 0 <= s['share'] < 1 for s in said[:-1]) and said[-1] == dict(text='', share=None)
     said.clear(); e.set(opacity=.2); assert said == []
+    e.figure(person=9, seed=78); assert len(said) > 1 and said[-1] == dict(text='', share=None)
 
-def test_latency_reports_and_leaves_a_picture(any_):
-    t = latency(any_, 8)
+def test_latency_reports_and_leaves_the_state(any_):
+    old, t = any_.state, latency(any_, 8)
+    assert any_.state == old
     assert t['control'] == any_.slider and 0 < t['median'] <= t['p95'] < 2000
 
 

@@ -1,6 +1,6 @@
 """A few damaged files of every kind, drawn by hypothesis; `python tests/fuzz.py` tries thousands."""
-import random
-import pytest
+import io, json, random
+import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 import fuzz
 from sshpe.check import InputError
@@ -26,6 +26,25 @@ def test_every_damaged_file_ends_well_or_in_a_sentence(name, lab):
         end = fuzz.try_out(t, t.case(r))
         assert end in ('fine', 'refused'), end
     one()
+
+
+ONCE = [('coco', lambda d: d['annotations'][4].update(num_keypoints='\ud800')), ('coco', lambda d: d['annotations'][4].update(num_keypoints='1\n2')),
+        ('coco', lambda d: d['images'][2].update(id=4, height=[64])), ('metrics', lambda d: d.pop('networks')), ('metrics', lambda d: d.pop('headline')),
+        ('coco', lambda d: d['annotations'][0].update(iscrowd=1, keypoints=['x', *[0]*50])), ('summary', lambda d: d.update(recipe=.5))]
+
+@pytest.mark.parametrize('name, damage', ONCE)
+def test_what_failed_once_fails_no_more(name, damage, lab):
+    t = lab.target(name)
+    damage(d := json.loads(t.seeds[0]))
+    assert fuzz.try_out(t, json.dumps(d).encode()) in ('fine', 'refused')
+
+
+def test_letters_that_do_not_exist(lab):
+    t = lab.target('index')
+    with np.load(io.BytesIO(t.seeds[0])) as z: d = dict(z)
+    d['files'].view(np.uint32)[0] = 0x110000
+    np.savez(f := io.BytesIO(), **d)
+    assert fuzz.try_out(t, f.getvalue()) == 'refused'
 
 
 def target(read, name='line'): return fuzz.Target(name, [b'{"a": [1, 2, {"b": "c"}], "d": null}'], fuzz.twist_json, read)

@@ -1,5 +1,5 @@
 """Files that want to run code or reach other files: each is refused in one sentence, nothing runs, nothing outside is touched."""
-import ast, io, json, os, pickle, shutil, struct, subprocess, time, zipfile
+import ast, io, json, os, pickle, shutil, struct, subprocess, sys, time, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
@@ -323,7 +323,28 @@ def test_folders_of_any_name(name, tmp_path):
     assert (tmp_path/name/'done.ipynb').is_file() and sorted(p.name for p in tmp_path.iterdir()) == sorted(['n.ipynb', name])
 
 
-def test_the_lab_is_ours_alone():
-    "JupyterLab listens on loopback and keeps its token."
-    said = subprocess.run(['make', '-n', 'lab'], cwd=ROOT, capture_output=True, text=True).stdout
-    assert '--ip=127.0.0.1' in said and 'token' not in said and 'password' not in said and 'allow-root' not in said
+def asked(url, token=''): # -> the answer's code
+    "A request to a server, with or without its token."
+    import urllib.error, urllib.request
+    try: return urllib.request.urlopen(urllib.request.Request(url, headers={'Authorization': f'token {token}'} if token else {}), timeout=60).status
+    except urllib.error.HTTPError as e: return e.code
+
+
+def test_the_lab_is_ours_alone(tmp_path):
+    "`make lab` as it is written: it listens on loopback only, and answers nobody without its token."
+    import psutil
+    [said] = [l for l in subprocess.run(['make', '-n', 'lab'], cwd=ROOT, capture_output=True, text=True).stdout.splitlines() if '/jupyter ' in l]
+    assert not any(w in said for w in ('token', 'password', 'allow', '0.0.0.0', '*'))
+    if not (jupyter := Path(sys.executable).parent/'jupyter').exists(): pytest.skip('JupyterLab is not installed')
+    own = {f'JUPYTER_{k}_DIR': str(tmp_path/k) for k in ('CONFIG', 'RUNTIME', 'DATA')}
+    more = ['--no-browser', '--port=0'] + ['--allow-root']*(os.geteuid() == 0)
+    p = subprocess.Popen([jupyter, *said.split()[1:], *more], cwd=ROOT, env={**os.environ, **own}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.time()+240
+        while not (found := list(tmp_path.glob('RUNTIME/jpserver-*.json'))) and p.poll() is None and time.time() < end: time.sleep(.2)
+        d = json.loads(found[0].read_text())
+        while not (heard := [c.laddr for c in psutil.Process(d['pid']).net_connections('inet') if c.status == 'LISTEN']) and time.time() < end: time.sleep(.2)
+        assert {a.ip for a in heard} <= {'127.0.0.1', '::1'}
+        kernels = f'http://127.0.0.1:{heard[0].port}/api/kernels'
+        assert len(d['token']) >= 32 and [asked(kernels), asked(kernels, 'x'*48), asked(kernels, d['token'])] == [403, 403, 200]
+    finally: p.terminate(); p.wait(60)

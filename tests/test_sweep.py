@@ -134,7 +134,7 @@ def networks(where): return run.read(Path(where)/'metrics.json')['networks']
 def whole(sticks, tmp_path_factory):
     "A grid of two runs, trained in this process: what every engine must arrive at."
     here = tmp_path_factory.mktemp('whole')
-    g = grid(here, sticks, '- recipe: pose-mum-plus\n  seed: [0, 1]\n  steps: 30\n')
+    g = grid(here, sticks, '- recipe: pose-mum-plus\n  seed: [0, 1]\n  steps: 30\n  override: {every: 2, save_every: 0}\n')
     for j in plan(g): x = training.start(j.config); x.learner.fit(); training.finish(x)
     return g
 
@@ -226,21 +226,26 @@ def test_board(sticks, tmp_path):
     assert text.startswith('1 of 4 finished, 2 running, 0 failed · about 1:52 left') and 'step 3' in text and ' 25 %' in text and ' 50 %' in text
 
 
-def test_ray_retries_a_killed_worker_and_agrees_with_local(whole, tmp_path, monkeypatch):
+def test_ray_retries_a_killed_worker_and_agrees_with_local(whole, tmp_path, monkeypatch, note):
     ray, psutil = pytest.importorskip('ray', reason="Ray is not installed (pip install 'sshpe[ray]')"), pytest.importorskip('psutil')
     g = again(whole, tmp_path)
     monkeypatch.setenv('RAY_worker_niceness', '0')   # Ray's workers give way to everything else by default
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address='local')
     try:
-        jobs, killed = plan(g), []
+        jobs, rows = plan(g), []
+        first, _ = (j.where for j in jobs)
         def kill_one():
-            while not (jobs[0].where/'log.csv').exists(): time.sleep(.05)
-            mine = [p for p in psutil.Process().children(recursive=True) if p.is_running() and 'attempt' in ' '.join(p.cmdline()[:1])]
-            if mine: mine[0].kill(); killed.append(mine[0].pid)
+            while len(run.read_log(first/'log.csv')) < 3: time.sleep(.05)
+            workers = [p for p in psutil.Process().children(recursive=True) if 'attempt' in ' '.join(p.cmdline()[:1])]
+            [p] = [p for p in workers if str(jobs[0].desk/'.lock') in [f.path for f in p.open_files()]]
+            p.kill(); p.wait(10)
+            rows.extend(torch.load(first/'state.pt', weights_only=True)['rows'])
         import threading
         t = threading.Thread(target=kill_one, daemon=True); t.start()
         states = sweep.sweep(jobs, 2, 'ray')
         t.join(10)
     finally: ray.shutdown()
-    assert killed and set(states.values()) == {'finished'} and same(whole, g)
-    assert sum('(goes on)' in (j.desk/'log.txt').read_text() for j in jobs) == 1   # the killed one, and no other
+    assert set(states.values()) == {'finished'} and same(whole, g)
+    assert ['(goes on)' in (j.desk/'log.txt').read_text() for j in jobs] == [True, False]   # the killed one, and no other
+    assert rows and run.read_log(first/'log.csv')[:len(rows)] == rows   # to the clock: from its state, not from the start
+    note('ray: a worker is killed', workers=2, runs=len(jobs), step=rows[-1]['step'], steps=30, retried=1)

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['LAYERS', 'before_gate', 'after_gate', 'entropy', 'figures', 'histogram', 'HeatmapState', 'HeatmapExplorer']
 
-# %% ../../nbs/explore/01_heatmaps.ipynb #9d5fcfa9
+# %% ../../nbs/explore/01_heatmaps.ipynb #39d2d206
 from dataclasses import dataclass, replace
 import ipywidgets as W, numpy as np, torch
 from .. import draw
 from ..denoise import POOLS, refine
+from .base import Slider
 from .panels import Mark, chart, pose, scale, view
 from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, opinion
 from ..heatmap import decode, encode
@@ -88,7 +89,7 @@ class HeatmapState(PeopleState):
     refined:bool = True # the target is refined
     everyone:bool = False # the histogram shows the whole data set
 
-# %% ../../nbs/explore/01_heatmaps.ipynb #f81d2420
+# %% ../../nbs/explore/01_heatmaps.ipynb #da026d1e
 class HeatmapExplorer(PeopleExplorer):
     "From one look to a target, joint by joint."
     State, slider = HeatmapState, 'tau'
@@ -100,7 +101,7 @@ class HeatmapExplorer(PeopleExplorer):
     def person_controls(self):
         pick, joints = W.ToggleButtons, joint_names(self.x.skeleton)
         return dict(network=W.Dropdown(options=self.names()), joint=W.Dropdown(options=joints),
-                    tau=W.FloatSlider(min=0, max=1.2, step=.01, description='τ'), opacity=W.FloatSlider(min=0, max=1, step=.05),
+                    tau=Slider(min=0, max=1.2, step=.01, description='τ'), opacity=Slider(min=0, max=1, step=.05),
                     views=W.IntSlider(min=1, max=9), kind=pick(options=('weak', 'strong')), pool=pick(options=tuple(POOLS)),
                     refined=W.Checkbox(), everyone=W.Checkbox(), layers=W.SelectMultiple(options=LAYERS, rows=len(LAYERS)))
 

@@ -7,12 +7,13 @@ __all__ = ['COLOURS', 'GRIDS', 'WHOSE', 'MIXED', 'RGB', 'DARK', 'drawn', 'owners
            'limb_marks', 'parts_marks', 'grid_mark', 'MixState', 'MixExplorer', 'Group', 'limb_table', 'broken',
            'dotted', 'whole_chart', 'fact', 'said']
 
-# %% ../../nbs/explore/04_mix.ipynb #5467379d
+# %% ../../nbs/explore/04_mix.ipynb #36caf836
 from dataclasses import dataclass
 import ipywidgets as W, numpy as np, torch
 from fastcore.basics import patch
 from matplotlib.colors import to_rgb
 from .. import draw
+from .base import Slider
 from .panels import Layer, Mark, chart, scale, view
 from .people import PeopleExplorer, PeopleState, joint_layer, joint_names
 from .views import PALETTE
@@ -122,7 +123,7 @@ class MixState(PeopleState):
     fit:str = 'resize' # what to do with features that the tiles don't divide, see `sshpe.mum.mix`
     limbs:str = 'chosen' # whose limbs are drawn: one of `WHOSE`
 
-# %% ../../nbs/explore/04_mix.ipynb #48668d29
+# %% ../../nbs/explore/04_mix.ipynb #b2f3e37f
 MIXED = STAGES[:4] # where a probability can be set
 
 class MixExplorer(PeopleExplorer):
@@ -135,7 +136,7 @@ class MixExplorer(PeopleExplorer):
         probabilities = {k: float(p.get(k, 0)) for k in MIXED}
         return dict(network=next(iter(self.x.networks)), group=min(q.group, len(COLOURS)), tiles=q.tiles, unmix=q.unmix, **probabilities)
     def person_controls(self):
-        share = lambda **more: W.FloatSlider(min=0, max=1, step=.05, **more)
+        share = lambda **more: Slider(min=0, max=1, step=.05, **more)
         grids = sorted({*GRIDS, self.defaults()['tiles']})
         return dict(network=W.Dropdown(options=list(self.x.networks)), joint=W.Dropdown(options=joint_names(self.x.skeleton)),
                     opacity=share(), group=W.IntSlider(min=1, max=len(COLOURS), description='N_G'),

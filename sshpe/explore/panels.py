@@ -82,13 +82,13 @@ def view(name:str, # unique in the scene
     return Panel(name, (-.5, W-.5), (H-.5, -.5), width, round(width*H/W), picture=image, layers=tuple(layers), marks=tuple(marks),
                  axes=axes, **{'frame': 'crop', **more})
 
-# %% ../../nbs/explore/00_panels.ipynb #fa0f91ef
+# %% ../../nbs/explore/00_panels.ipynb #39fd7521
 def ticks(lo:float, hi:float, # ends of an axis
           n:int=5, # about so many
          )->tuple: # of (number, text)
     "Round numbers on an axis."
     from matplotlib.ticker import MaxNLocator
-    return tuple((float(v), f'{v:.6g}') for v in MaxNLocator(n).tick_values(lo, hi) if lo <= v <= hi)
+    return tuple((float(v), f'{v:.6g}') for v in MaxNLocator(n, integer=hi-lo >= n).tick_values(lo, hi) if lo <= v <= hi)
 
 def chart(name:str, # unique in the scene
           marks, # of `Mark`
@@ -136,8 +136,8 @@ def scale(cmap:str=draw.HEAT, # one of `QUANTITIES`
     axes = label, '', ticks(lo, hi), ()
     return Panel(f'scale-{cmap}', (lo, hi), (0, 1), width, 10, picture=draw.table(cmap)[None], axes=axes)
 
-# %% ../../nbs/explore/00_panels.ipynb #0e28db6f
-LEFT, BELOW, ABOVE, GAP = 40, 34, 16, 10 # CSS pixels: for axis labels, for titles, between panels
+# %% ../../nbs/explore/00_panels.ipynb #503063d3
+LEFT, BELOW, ABOVE, GAP = 52, 34, 16, 10 # CSS pixels: for axis labels, for titles, between panels
 CHOSEN = '#D55E00' # the outline of what is chosen
 
 def place(rows # of panels
@@ -300,9 +300,8 @@ function legend(g, p, {left, ink}) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #1aa794e5
-JS_PANEL = r'''
-const LEFT = 40, BELOW = 34;
+# %% ../../nbs/explore/00_panels.ipynb #3d98f351
+JS_PANEL = f'const LEFT = {LEFT}, BELOW = {BELOW};' + r'''
 function paint(node, p, pictures, tables) {
   const [left, below] = p.axes.length ? [LEFT, BELOW] : [0, 0], [W, H] = [p.width, p.height], dpr = window.devicePixelRatio || 1;
   const px = x => left + (x - p.x[0])/(p.x[1] - p.x[0])*W, py = y => H - (y - p.y[0])/(p.y[1] - p.y[0])*H;
@@ -471,14 +470,14 @@ function render({model, el}) {
 export default {render};
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #4fe3bd0e
+# %% ../../nbs/explore/00_panels.ipynb #b4e2cf76
 CSS = '''
 .sshpe-panels {color: var(--jp-ui-font-color1, inherit); font: 12px sans-serif; outline: none}
 .sshpe-panels:focus-visible {box-shadow: 0 0 0 2px var(--jp-brand-color1, #0072B2)}
 .sshpe-row {display: flex; flex-wrap: wrap; align-items: flex-start; gap: 10px; margin: 4px 0}
 .sshpe-panel {margin: 0; border: 3px solid transparent; flex: none}
 .sshpe-chosen {border-color: #D55E00}
-.sshpe-title {font-size: 11px; text-align: center; min-height: 13px; white-space: pre}
+.sshpe-title {font-size: 11px; min-height: 13px; white-space: pre; width: 0; min-width: 100%; display: flex; justify-content: center}
 .sshpe-stage {position: relative}
 .sshpe-stage canvas {display: block; touch-action: none}
 .sshpe-cross {position: absolute; left: -8px; top: -8px; width: 15px; height: 15px; pointer-events: none;

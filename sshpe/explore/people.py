@@ -6,7 +6,7 @@
 __all__ = ['MARGIN', 'networks', 'store_of', 'is_photo', 'photo_store', 'look', 'Looks', 'together', 'opinion', 'joint_names',
            'joint_layer', 'PeopleState', 'PeopleExplorer', 'small', 'photo_panel', 'Crowd', 'crowd']
 
-# %% ../../nbs/explore/00b_people.ipynb #e75d8ea8
+# %% ../../nbs/explore/00b_people.ipynb #63822343
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,7 +111,7 @@ def together(views, # of `look`
     xyv = torch.tensor(store.keypoints[i]).float()
     return Looks(M[None], tuple(map(draw.rgb, images)), own.transpose(0, 1), H, seen, xyv, float(store.extent[i]))
 
-# %% ../../nbs/explore/00b_people.ipynb #ef77241a
+# %% ../../nbs/explore/00b_people.ipynb #a3011d2d
 def opinion(k:Looks,
             r, # recipe: how it pools and selects
            )->Opinion:
@@ -270,7 +270,7 @@ class Crowd:
     loss:np.ndarray # (S,N) mean squared error of the upright look against the labels; NaN without labels
     apart:np.ndarray # (N,J) crop pixels between the networks' peaks; 0 with one network
 
-# %% ../../nbs/explore/00b_people.ipynb #f80a3542
+# %% ../../nbs/explore/00b_people.ipynb #7f37fe17
 def crowd(x:result.Result, store, # networks, whose crops
           r, # recipe: which views, how they are pooled
           seed:int=0, # of the views
@@ -290,6 +290,7 @@ def crowd(x:result.Result, store, # networks, whose crops
         loss = ((o.H[:,:,0]-true)**2).mean((-2, -1)).masked_fill(~seen, torch.nan).nanmean(-1)
         apart = (xy-xy.roll(1, 0)).norm(dim=-1)[0]
         cols.append([t.float().cpu().numpy()[...,:len(rows),:] for t in (peak, error, o.u, loss[...,None], apart)])
+    tell('', None)
     peak, error, u, loss, apart = (np.concatenate(c, -2) for c in zip(*cols))
     return Crowd(peak, error, u, loss[...,0], apart)
 

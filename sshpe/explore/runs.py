@@ -109,10 +109,10 @@ class RunsState(State):
     failure:int = 0 # which of them is chosen
     opened:bool = False # it is open in the heatmap explorer
 
-# %% ../../nbs/explore/06_runs.ipynb #185f6276
+# %% ../../nbs/explore/06_runs.ipynb #10938c94
 class RunsExplorer(Explorer):
     "Runs side by side, and their failures."
-    State, MOST, STRIP = RunsState, 24, 12 # its state's class; worst people; of them in the strip
+    State, slider, MOST, STRIP = RunsState, 'failure', 24, 12 # its state's class; what `latency` moves; worst people; of them in the strip
 
     def __init__(self, *places, # folders of runs, summaries, or folders of either; none: all that the repository holds
                  **state): # fields of `State`
@@ -183,7 +183,7 @@ def joints_chart(runs:dict, network:str): # of Told -> Panel
     across = 'joint', -.6, len(joints)-.4+.22*max(map(len, runs)), tuple((j, short(n)) for j, n in enumerate(joints)) # room for the legend
     return chart('joints', marks, across, ('PCK@0.1, %', 0, 100), 780, 150, title=f'right joints, by joint ({network})')
 
-# %% ../../nbs/explore/06_runs.ipynb #70a130ba
+# %% ../../nbs/explore/06_runs.ipynb #c6a02201
 @patch
 def scene(self:RunsExplorer, s): # a state -> rows, figures
     "Curves, joints, failures."
@@ -191,7 +191,7 @@ def scene(self:RunsExplorer, s): # a state -> rows, figures
     need(len(s.runs) <= len(RUNS), f'{len(s.runs)} runs are too many to compare: choose at most {len(RUNS)}.')
     runs, said = {k: self.all[k] for k in s.runs}, []
     for k, t in runs.items():
-        said += [fact(f'{k} {m}', score(vars(t), m, s.network), words) for m, words in (('PCK', f'{k}: PCK'), ('AP_box', 'AP'))]
+        said += [fact(f'{k} {m}', score(vars(t), m, s.network), words) for m, words in (('PCK', f'{k}: PCK'), ('AP_box', 'AP_box'))]
     rows = [[log_chart('loss', runs, s.loss, True), log_chart('telemetry', runs, s.telemetry, False)], [joints_chart(runs, s.network)]]
     if self.bad: said.append(fact('unreadable', len(self.bad), 'runs that cannot be read:', 'd'))
     if not s.worst: return rows, said

@@ -6,12 +6,13 @@
 __all__ = ['SORTS', 'STUDENTS', 'taken', 'in_box', 'ranked', 'SelectionState', 'SelectionExplorer', 'joints_chart', 'scatter',
            'figures']
 
-# %% ../../nbs/explore/03_selection.ipynb #8830f153
+# %% ../../nbs/explore/03_selection.ipynb #887ffb44
 from dataclasses import dataclass
 import ipywidgets as W, numpy as np, torch
 from fastcore.basics import patch
 from .. import draw
 from ..check import need
+from .base import Slider
 from .panels import Mark, chart, scale, view
 from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, opinion
 from .views import short
@@ -60,7 +61,7 @@ class SelectionState(PeopleState):
     sort:str = 'data' # one of `SORTS`
     brush:tuple = () # rectangle in the scatter: u0, e0, u1, e1
 
-# %% ../../nbs/explore/03_selection.ipynb #c36eb152
+# %% ../../nbs/explore/03_selection.ipynb #84ba30c4
 class SelectionExplorer(PeopleExplorer):
     "Both students, their uncertainty, and whose target each joint takes."
     State, slider = SelectionState, 'margin'
@@ -69,8 +70,8 @@ class SelectionExplorer(PeopleExplorer):
         need(len(self.x.teachers) > 1, f'{self.x.where} has one network: selection needs two, as of denoise-select.')
         return dict(margin=float(np.clip(self.x.recipe.margin, -.5, .5)))
     def person_controls(self):
-        return dict(joint=W.Dropdown(options=joint_names(self.x.skeleton)), margin=W.FloatSlider(min=-.5, max=.5, step=.01),
-                    opacity=W.FloatSlider(min=0, max=1, step=.05), sort=W.ToggleButtons(options=SORTS),
+        return dict(joint=W.Dropdown(options=joint_names(self.x.skeleton)), margin=Slider(min=-.5, max=.5, step=.01),
+                    opacity=Slider(min=0, max=1, step=.05), sort=W.ToggleButtons(options=SORTS),
                     brush=W.Text(continuous_update=False))
     def order(self, s): return ranked(self.everyone(s, self.x.recipe), s.sort, s.brush)
     def brushed(self, panel, box):

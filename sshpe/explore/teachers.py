@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['RUNS', 'shipped', 'record', 'at', 'apart', 'asked', 'error', 'TeachersState', 'TeachersExplorer']
 
-# %% ../../nbs/explore/05_teachers.ipynb #130a255a
+# %% ../../nbs/explore/05_teachers.ipynb #6fe60f07
 from dataclasses import dataclass
 from pathlib import Path
 import ipywidgets as W, numpy as np, torch
 from fastcore.basics import patch
 from .. import draw, run
 from ..check import choose, need
-from .base import Explorer, State
+from .base import Explorer, Slider, State, StepSlider
 from .mix import dotted, fact
 from .panels import Mark, Panel, chart, scale, view
 from .people import joint_layer, joint_names
@@ -68,7 +68,7 @@ class TeachersState(State):
     part:str = 'mean' # of the networks: whose distance the first chart shows
     opacity:float = .8 # of the heatmaps
 
-# %% ../../nbs/explore/05_teachers.ipynb #5c148c4c
+# %% ../../nbs/explore/05_teachers.ipynb #274d9a55
 class TeachersExplorer(Explorer):
     "Students and teachers of several runs, along training."
     State, slider, MOMENTS = TeachersState, 'step', 9 # its state's class; the main control; pictures of a film
@@ -89,10 +89,10 @@ class TeachersExplorer(Explorer):
         return dict(step=int(max(r.step[-1] for r in self.records)), film=max(self.networks, key=lambda n: n.startswith('teacher')))
     def own_controls(self):
         steps, parts = np.unique(np.concatenate([r.step for r in self.records])), dict.fromkeys(k for r in self.records for k in r.parts)
-        return dict(step=W.IntSlider(min=int(steps[0]), max=int(steps[-1]), step=int(np.gcd.reduce(np.diff(steps))) or 1),
+        return dict(step=StepSlider(min=int(steps[0]), max=int(steps[-1]), step=int(np.gcd.reduce(np.diff(steps))) or 1),
                     person=W.BoundedIntText(min=0, max=len(self.pictures)-1), joint=W.Dropdown(options=joint_names(self.skeleton)),
                     film=W.ToggleButtons(options=self.networks), part=W.Dropdown(options=['mean', *parts]),
-                    opacity=W.FloatSlider(min=0, max=1, step=.05))
+                    opacity=Slider(min=0, max=1, step=.05))
 
 # %% ../../nbs/explore/05_teachers.ipynb #10f56d08
 @patch
@@ -134,7 +134,7 @@ def film(self:TeachersExplorer, s, n:int)->list: # number of the run -> panels
     key = 'film', n, s.person, s.joint, s.opacity, whose
     return [label, *row, *(self.memory.get_or((*key, m, m == chosen), lambda: moment(m)) for m in moments)]
 
-# %% ../../nbs/explore/05_teachers.ipynb #3606a132
+# %% ../../nbs/explore/05_teachers.ipynb #c18549cb
 @patch
 def lines(self:TeachersExplorer, s, name:str, label:str, values, title:str): # values: of a record -> (P,); -> Panel
     "Something of each run over the steps, and where we are."
@@ -148,7 +148,7 @@ def lines(self:TeachersExplorer, s, name:str, label:str, values, title:str): # v
 def by_layer(self:TeachersExplorer, s): # -> Panel
     "The mismatch of every normalisation at this moment."
     stages = [k.split('.')[0] for k in max((r.layers for r in self.records), key=len)]
-    ticks = tuple((stages.index(k), k) for k in dict.fromkeys(stages))
+    ticks = tuple((float(np.mean([i for i, n in enumerate(stages) if n == k])), k) for k in dict.fromkeys(stages))
     now = [(apart(r.mismatch)[at(r, s.step)], c) for r, c in zip(self.records, RUNS) if r.layers]
     top = 1.1*max([v.max() for v, _ in now], default=1) or 1.
     marks = [q for v, c in now for q in dotted(np.arange(len(v)), v, c)]

@@ -6,13 +6,14 @@
 __all__ = ['PALETTE', 'view_facts', 'view_title', 'view_peaks', 'dimmed', 'short', 'ViewsState', 'ViewsExplorer', 'won_chart',
            'said']
 
-# %% ../../nbs/explore/02_views.ipynb #b3cf5b5a
+# %% ../../nbs/explore/02_views.ipynb #cac1f0a2
 import math
 from dataclasses import dataclass, replace
 import ipywidgets as W, numpy as np, torch
 from fastcore.basics import patch
 from .. import draw
 from ..denoise import POOLS, winner
+from .base import RangeSlider, Slider
 from .panels import Mark, chart, scale, view
 from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, opinion
 from ..heatmap import decode
@@ -65,7 +66,7 @@ class ViewsState(PeopleState):
     mirrored:float = .5 # share of mirrored views
     seeds:tuple = () # of each view; the others have `seed`
 
-# %% ../../nbs/explore/02_views.ipynb #d6cdca2e
+# %% ../../nbs/explore/02_views.ipynb #37e07030
 class ViewsExplorer(PeopleExplorer):
     "Views, their heatmaps in both frames, and the pool."
     State, slider = ViewsState, 'opacity'
@@ -78,11 +79,11 @@ class ViewsExplorer(PeopleExplorer):
     def person_controls(self):
         later = dict(continuous_update=False) # for what takes a forward pass
         return dict(network=W.Dropdown(options=self.names()), joint=W.Dropdown(options=joint_names(self.x.skeleton)),
-                    opacity=W.FloatSlider(min=0, max=1, step=.05), pool=W.ToggleButtons(options=tuple(POOLS)),
+                    opacity=Slider(min=0, max=1, step=.05), pool=W.ToggleButtons(options=tuple(POOLS)),
                     views=W.IntSlider(min=2, max=len(PALETTE), **later),
-                    rotation=W.FloatRangeSlider(min=-180, max=180, step=5, readout_format='.0f', **later),
-                    scale=W.FloatRangeSlider(min=.5, max=2, step=.05, **later),
-                    mirrored=W.FloatSlider(min=0, max=1, step=.1, **later), seeds=W.Text(**later))
+                    rotation=RangeSlider(min=-180, max=180, step=5, readout_format='.0f', **later),
+                    scale=RangeSlider(min=.5, max=2, step=.05, **later),
+                    mirrored=Slider(min=0, max=1, step=.1, **later), seeds=W.Text(**later))
 
     def strong(self, s): # a state -> Affine
         a = self.x.recipe.strong
