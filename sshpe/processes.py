@@ -47,7 +47,7 @@ def pieces(n:int, # people of a step
     k = n//parts
     return [range(i*k, (i+1)*k) for i in range(rank()*each, (rank()+1)*each)]
 
-# %% ../nbs/05a_processes.ipynb #23be57c9
+# %% ../nbs/05a_processes.ipynb #cc70f2b6
 class Mean(torch.autograd.Function):
     "The mean over processes, with its gradient."
     @staticmethod
@@ -75,6 +75,7 @@ def average_(tensors): # of equal kind and device, changed in place
     "Each tensor becomes its mean over processes."
     total_(tensors, 1/size())
 
+# %% ../nbs/05a_processes.ipynb #c6fbecd0
 def agree(number:float, # of this process
           device='cpu',
          )->bool: # the same answer everywhere
