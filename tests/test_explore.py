@@ -106,17 +106,27 @@ def test_the_figure_lies_as_the_page_does():
     rows = [[view('a', image, labels=True, width=100), chart('b', [Mark('-', [0, 1], [0, 1])], ('x', 0, 1), ('y', 0, 2), 200, 80)], [scale()]]
     at, (width, height) = place(rows)
     fig = figure(rows)
-    boxes = {p.name: ax.get_position() for p, ax in zip((p for r in rows for p in r), fig.axes)}
+    boxes = {p.name: ax.get_position() for p, ax in zip((p for r in rows for p in r), fig.axes[1:])}
     for k, (x_, y, w, h) in at.items():
         assert np.allclose((boxes[k].x0*width, (1-boxes[k].y1)*height, boxes[k].width*width, boxes[k].height*height), (x_, y, w, h))
     assert at['b'][0] >= at['a'][0]+100 and at['scale-inferno'][1] > at['a'][1]+150
-    assert fig.axes[0].get_xlim() == (-.5, 15.5) and fig.axes[0].get_ylim() == (23.5, -.5) and fig.axes[1].get_ylim() == (0, 2)
-    assert 'crop pixels' in fig.axes[0].get_xlabel() and picture(draw.png(fig)).std() > 0
+    assert fig.axes[1].get_xlim() == (-.5, 15.5) and fig.axes[1].get_ylim() == (23.5, -.5) and fig.axes[2].get_ylim() == (0, 2)
+    assert 'crop pixels' in fig.axes[1].get_xlabel() and picture(draw.png(fig)).std() > 0
 
 def test_figure_shows_the_blend():
     p = view('a', image, [Layer('h', h := rng.random((6, 4)), .7), Layer('not drawn', h, 0)])
     shown = figure([[p]]).axes[0].images[0].get_array()
     assert (shown == draw.heat(image, h, alpha=.7)).all()
+
+def test_a_panel_without_axes_is_drawn_as_one_with_them():
+    marks = [Mark('o', [3, 12.5], [5, 20.5], '#FFFFFF', 3), Mark('-', [-9, 30], [11.5, 11.5], '#009E73', 6)]
+    pictures = []
+    for labels in (False, True):
+        fig = figure(rows := [[view('a', image, (), marks, 160, labels=labels)]])
+        x_, y, w, h = place(rows)[0]['a']
+        pictures.append(picture(draw.png(fig))[y+2:y+h-2,x_+2:x_+w-2].astype(int))
+    bare, other = pictures
+    assert bare.shape == other.shape and (abs(bare-other).max(-1) < 9).mean() > .99
 
 def test_pose_draws_each_limb_once():
     k = np.c_[rng.random((17, 2))*20, np.full(17, 2)]; k[3,2] = 0

@@ -39,6 +39,14 @@ def test_what_failed_once_fails_no_more(name, damage, lab):
     assert fuzz.try_out(t, json.dumps(d).encode()) in ('fine', 'refused')
 
 
+def test_weights_beyond_measure(lab):
+    "Finite themselves, but their answers aren't."
+    from safetensors.torch import load, save
+    t = lab.target('networks')
+    huge = {k: v*1e30 if v.is_floating_point() else v for k, v in load(t.seeds[0]).items()}
+    assert fuzz.try_out(t, save(huge)) == 'refused' and 'finite' in t.said
+
+
 def test_letters_that_do_not_exist(lab):
     t = lab.target('index')
     with np.load(io.BytesIO(t.seeds[0])) as z: d = dict(z)

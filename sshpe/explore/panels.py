@@ -6,9 +6,9 @@
 __all__ = ['QUANTITIES', 'LEFT', 'BELOW', 'ABOVE', 'GAP', 'CHOSEN', 'DOTS', 'HALO', 'JS_COLOURS', 'JS_MARKS', 'JS_DOTS',
            'JS_AXES', 'JS_PANEL', 'JS_CURSOR', 'JS_EVENTS', 'JS_PAGE', 'JS_SHOW', 'JS_SAY', 'JS_RENDER', 'CSS', 'Layer',
            'Mark', 'Panel', 'view', 'ticks', 'chart', 'pose', 'scale', 'place', 'draw_mark', 'blend', 'draw_axes',
-           'draw_panel', 'figure', 'pack', 'Panels']
+           'draw_panel', 'draw_bare', 'figure', 'pack', 'Panels']
 
-# %% ../../nbs/explore/00_panels.ipynb #ae4b006c
+# %% ../../nbs/explore/00_panels.ipynb #6a7ae948
 import zlib
 from functools import lru_cache
 from dataclasses import dataclass, fields, is_dataclass
@@ -16,10 +16,11 @@ import anywidget, numpy as np, traitlets as T
 from fastcore.basics import patch
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox, BboxTransform
 from .. import draw
 from ..skeleton import COCO17
 
-# %% ../../nbs/explore/00_panels.ipynb #e5487c1a
+# %% ../../nbs/explore/00_panels.ipynb #bd4ac43b
 @dataclass(frozen=True, eq=False)
 class Layer:
     "Values over a picture."
@@ -45,7 +46,7 @@ class Mark:
     def __post_init__(self):
         for k in 'xy': object.__setattr__(self, k, np.asarray(getattr(self, k), np.float32).ravel())
 
-# %% ../../nbs/explore/00_panels.ipynb #de12b8bf
+# %% ../../nbs/explore/00_panels.ipynb #9552630b
 @dataclass(frozen=True, eq=False)
 class Panel:
     "A rectangle of coordinates with what lies in it."
@@ -64,7 +65,7 @@ class Panel:
     brush:bool = False # so is a drawn rectangle
     chosen:bool = False # outlined
 
-# %% ../../nbs/explore/00_panels.ipynb #0ad0b7e8
+# %% ../../nbs/explore/00_panels.ipynb #78aa0aaf
 def view(name:str, # unique in the scene
          image, # (H,W,3) or (3,H,W), as `draw.rgb` takes it
          layers=(), # of `Layer`
@@ -82,7 +83,7 @@ def view(name:str, # unique in the scene
     return Panel(name, (-.5, W-.5), (H-.5, -.5), width, round(width*H/W), picture=image, layers=tuple(layers), marks=tuple(marks),
                  axes=axes, **{'frame': 'crop', **more})
 
-# %% ../../nbs/explore/00_panels.ipynb #39fd7521
+# %% ../../nbs/explore/00_panels.ipynb #a51b8edc
 def ticks(lo:float, hi:float, # ends of an axis
           n:int=5, # about so many
          )->tuple: # of (number, text)
@@ -102,7 +103,7 @@ def chart(name:str, # unique in the scene
     axes = x[0], y[0], x[3] if len(x) > 3 else ticks(*x[1:]), y[3] if len(y) > 3 else ticks(*y[1:])
     return Panel(name, tuple(x[1:3]), tuple(y[1:3]), width, height, marks=tuple(marks), axes=axes, **more)
 
-# %% ../../nbs/explore/00_panels.ipynb #e84de3b6
+# %% ../../nbs/explore/00_panels.ipynb #ffd030f2
 def pose(xyv, # (J,2) or (J,3) picture pixels; third column v: 0 not drawn
          joints=COCO17, # the `Skeleton`
          sure=None, # (J,) bool; None: all
@@ -122,7 +123,7 @@ def pose(xyv, # (J,2) or (J,3) picture pixels; third column v: 0 not drawn
             marks += [Mark(line, x, y, colour, .6*size)]*len(ends[:1]) + [Mark(dot, *at, colour, size)]*(at.size > 0)
     return marks
 
-# %% ../../nbs/explore/00_panels.ipynb #193bc960
+# %% ../../nbs/explore/00_panels.ipynb #6ad986c1
 # the kit's colour maps: what they show, from where to where
 QUANTITIES = {draw.HEAT: ('height of the heatmap', 0, 1), draw.UNCERTAINTY: ('standard deviation over the views', 0, .5),
               draw.DIFFERENCE: ('after minus before', -1, 1)}
@@ -136,7 +137,7 @@ def scale(cmap:str=draw.HEAT, # one of `QUANTITIES`
     axes = label, '', ticks(lo, hi), ()
     return Panel(f'scale-{cmap}', (lo, hi), (0, 1), width, 10, picture=draw.table(cmap)[None], axes=axes)
 
-# %% ../../nbs/explore/00_panels.ipynb #503063d3
+# %% ../../nbs/explore/00_panels.ipynb #93b678c8
 LEFT, BELOW, ABOVE, GAP = 52, 34, 16, 10 # CSS pixels: for axis labels, for titles, between panels
 CHOSEN = '#D55E00' # the outline of what is chosen
 
@@ -154,17 +155,17 @@ def place(rows # of panels
         wide = max(wide, x)
     return at, (wide+GAP, y)
 
-# %% ../../nbs/explore/00_panels.ipynb #3652fe5a
+# %% ../../nbs/explore/00_panels.ipynb #64410051
 DOTS = {'o': dict(marker='o'), 'ring': dict(marker='o', mfc='none'), 'x': dict(marker='x'), '+': dict(marker='+')}
 
 HALO = [withStroke(linewidth=2.4, foreground='#00000066')] # so that a dot is seen on any picture
 
-def draw_mark(ax, m): # matplotlib axes, Mark
+def draw_mark(ax, m, **more): # matplotlib axes, Mark, what artists take -> artists
     "One mark."
-    same = dict(color=m.colour, label=m.label, alpha=m.alpha)
-    if m.kind == 'bars': ax.bar(m.x[:-1], m.y, np.diff(m.x), align='edge', **same)
-    elif m.kind in DOTS: ax.plot(m.x, m.y, ls='', ms=m.size*1.44, mew=1.2, path_effects=HALO*(m.size > 2), **DOTS[m.kind], **same)
-    else: ax.plot(m.x, m.y, m.kind, lw=m.size*.72, **same)
+    same = dict(color=m.colour, label=m.label, alpha=m.alpha, **more)
+    if m.kind == 'bars': return ax.bar(m.x[:-1], m.y, np.diff(m.x), align='edge', **same)
+    if m.kind in DOTS: return ax.plot(m.x, m.y, ls='', ms=m.size*1.44, mew=1.2, path_effects=HALO*(m.size > 2), **DOTS[m.kind], **same)
+    return ax.plot(m.x, m.y, m.kind, lw=m.size*.72, **same)
 
 def blend(p:Panel)->np.ndarray: # (H,W,3) uint8
     "A panel's picture with its layers."
@@ -173,7 +174,7 @@ def blend(p:Panel)->np.ndarray: # (H,W,3) uint8
         if l.opacity: out = draw.heat(out, l.values, None, l.opacity, l.vmin, l.vmax, l.cmap, l.colours)
     return out
 
-# %% ../../nbs/explore/00_panels.ipynb #91637c5b
+# %% ../../nbs/explore/00_panels.ipynb #930b790d
 def draw_axes(ax, xlabel, ylabel, xt, yt): # matplotlib axes, and what `Panel.axes` holds
     "Labels and ticks."
     ax.set_xticks([v for v, _ in xt], [t for _, t in xt]); ax.set_yticks([v for v, _ in yt], [t for _, t in yt])
@@ -181,18 +182,26 @@ def draw_axes(ax, xlabel, ylabel, xt, yt): # matplotlib axes, and what `Panel.ax
     ax.tick_params(labelsize=6.5, length=2, pad=1.5)
     for s in ax.spines.values(): s.set(lw=.6, color='.4')
 
-def draw_panel(ax, p): # matplotlib axes, Panel
-    "One panel."
+def draw_panel(ax, p): # matplotlib axes of its own, Panel
+    "A panel with axes."
     if p.picture is not None: ax.imshow(blend(p), extent=(*p.x, *p.y), aspect='auto', interpolation='nearest')
     for m in p.marks: draw_mark(ax, m)
     ax.set(xlim=p.x, ylim=p.y)
     ax.set_title(p.title, fontsize=7.5, pad=3, y=1)
-    if p.axes: draw_axes(ax, *p.axes)
-    else: ax.set_axis_off()
-    if p.chosen: ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, lw=2.5, ec=CHOSEN, clip_on=False))
+    draw_axes(ax, *p.axes)
     if any(m.label for m in p.marks): ax.legend(fontsize=6.5, framealpha=.7, handlelength=1.2, loc='upper right')
 
-# %% ../../nbs/explore/00_panels.ipynb #b007f8ab
+# %% ../../nbs/explore/00_panels.ipynb #3cbf4728
+def draw_bare(page, p, x, y, w, h): # matplotlib axes in CSS pixels, Panel, its place
+    "A panel without axes, which would take matplotlib most of its time."
+    box = page.add_patch(Rectangle((x, y), w, h, fill=False, lw=2.5*p.chosen, ec=CHOSEN, clip_on=False))
+    if p.picture is not None: page.imshow(blend(p), extent=(x, x+w, y+h, y), aspect='auto', interpolation='nearest')
+    here, there = Bbox([(p.x[0], p.y[0]), (p.x[1], p.y[1])]), Bbox([(x, y+h), (x+w, y)])
+    for m in p.marks:
+        for a in draw_mark(page, m, transform=BboxTransform(here, there)+page.transData): a.set_clip_path(box)
+    page.text(x+w/2, y-3, p.title, fontsize=7.5, ha='center')
+
+# %% ../../nbs/explore/00_panels.ipynb #b3b38018
 def figure(rows, # of panels
            words:str='', # below them
           ): # matplotlib figure
@@ -201,14 +210,17 @@ def figure(rows, # of panels
     at, (W, H) = place(rows)
     total = H+18*bool(words)
     fig = plt.figure(figsize=(W/draw.DPI, total/draw.DPI), dpi=draw.DPI)
+    page = fig.add_axes([0, 0, 1, 1], xlim=(0, W), ylim=(total, 0), autoscale_on=False)
+    page.set_axis_off()
     for p in (p for row in rows for p in row):
         x, y, w, h = at[p.name]
-        draw_panel(fig.add_axes([x/W, 1-(y+h)/total, w/W, h/total]), p)
+        if p.axes: draw_panel(fig.add_axes([x/W, 1-(y+h)/total, w/W, h/total]), p)
+        else: draw_bare(page, p, x, y, w, h)
     fig.text(GAP/W, 5/total, words, fontsize=8)
     plt.close(fig)
     return fig
 
-# %% ../../nbs/explore/00_panels.ipynb #a4c683c4
+# %% ../../nbs/explore/00_panels.ipynb #fdd4528c
 def pack(v, # panels, layers, marks, arrays, tuples, plain values
          named, # a picture (H,W,3) uint8 -> its name
         ): # what a widget can send
@@ -220,7 +232,7 @@ def pack(v, # panels, layers, marks, arrays, tuples, plain values
     if isinstance(v, (tuple, list)): return [pack(x, named) for x in v]
     return v.item() if hasattr(v, 'item') else v
 
-# %% ../../nbs/explore/00_panels.ipynb #d77b9192
+# %% ../../nbs/explore/00_panels.ipynb #2e66bc0d
 JS_COLOURS = r'''
 const floats = b => new Float32Array(b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength));
 const bytes = b => new Uint8Array(b.buffer, b.byteOffset, b.byteLength);
@@ -242,7 +254,7 @@ function blend(p, pictures, tables) {   // a panel's picture with its layers
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #60ca1253
+# %% ../../nbs/explore/00_panels.ipynb #46e38dbe
 JS_MARKS = r'''
 function line(g, x, y) {   // NaN interrupts it
   let move = true;
@@ -262,7 +274,7 @@ function dot(g, kind, a, b, r) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #3d8cee5f
+# %% ../../nbs/explore/00_panels.ipynb #3342f548
 JS_DOTS = r'''
 function mark(g, m, px, py) {
   const x = m.x.numbers.map(px), y = m.y.numbers.map(py), foot = py(0);
@@ -279,7 +291,7 @@ function mark(g, m, px, py) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #363a1983
+# %% ../../nbs/explore/00_panels.ipynb #8c7261f3
 JS_AXES = r'''
 function axes(g, p, {px, py, left, ink}) {
   const [xlabel, ylabel, xt, yt] = p.axes, {width: W, height: H} = p;
@@ -300,7 +312,7 @@ function legend(g, p, {left, ink}) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #3d98f351
+# %% ../../nbs/explore/00_panels.ipynb #a56ca423
 JS_PANEL = f'const LEFT = {LEFT}, BELOW = {BELOW};' + r'''
 function paint(node, p, pictures, tables) {
   const [left, below] = p.axes.length ? [LEFT, BELOW] : [0, 0], [W, H] = [p.width, p.height], dpr = window.devicePixelRatio || 1;
@@ -328,7 +340,7 @@ function place(node, e) {   // coordinates under the mouse, or null
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #bc2a3b35
+# %% ../../nbs/explore/00_panels.ipynb #3ca12e47
 JS_CURSOR = r'''
 function read(nodes, frame, [x, y]) {   // values of all layers of a frame at a point
   const out = {};
@@ -354,7 +366,7 @@ function point(root, nodes, node, xy) {   // show the cross in all panels of the
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #8bf72d0b
+# %% ../../nbs/explore/00_panels.ipynb #281852ec
 JS_EVENTS = r'''
 const sorted = (a, b) => a < b ? [a, b] : [b, a];
 function listen(model, root, nodes, node) {
@@ -384,7 +396,7 @@ function listen(model, root, nodes, node) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #e71dc144
+# %% ../../nbs/explore/00_panels.ipynb #06c7b4be
 JS_PAGE = r'''
 function add(to, tag, cls = '', text = '') {   // a new element at the end of another
   const e = Object.assign(document.createElement(tag), {className: cls, textContent: text});
@@ -407,7 +419,7 @@ function make(model, root, nodes, name) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #7fcb2949
+# %% ../../nbs/explore/00_panels.ipynb #b59e24c5
 JS_SHOW = r'''
 function show(model, root, nodes) {
   const start = performance.now(), rows = open(model.get('rows')), all = rows.flat(), names = new Set(all.map(p => p.name));
@@ -421,7 +433,7 @@ function show(model, root, nodes) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #3e318623
+# %% ../../nbs/explore/00_panels.ipynb #7a3bad42
 JS_SAY = r'''
 function say(model, root) {
   const figures = model.get('figures'), {text, share} = model.get('status'), busy = share !== null && share !== undefined;
@@ -444,7 +456,7 @@ async function copy(root, button) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #51b0f5fa
+# %% ../../nbs/explore/00_panels.ipynb #91f4db27
 JS_RENDER = r'''
 function render({model, el}) {
   const root = add(el, 'div', 'sshpe-panels'), nodes = new Map(), said = ['figures', 'status', 'code'];
@@ -470,7 +482,7 @@ function render({model, el}) {
 export default {render};
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #b4e2cf76
+# %% ../../nbs/explore/00_panels.ipynb #e7aa8e93
 CSS = '''
 .sshpe-panels {color: var(--jp-ui-font-color1, inherit); font: 12px sans-serif; outline: none}
 .sshpe-panels:focus-visible {box-shadow: 0 0 0 2px var(--jp-brand-color1, #0072B2)}
@@ -489,7 +501,7 @@ CSS = '''
 .sshpe-code code {margin-left: 8px; user-select: all}
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #f41b3c99
+# %% ../../nbs/explore/00_panels.ipynb #9292f8df
 class Panels(anywidget.AnyWidget):
     "Draws rows of panels in the browser."
     _esm = JS_COLOURS+JS_MARKS+JS_DOTS+JS_AXES+JS_PANEL+JS_CURSOR+JS_EVENTS+JS_PAGE+JS_SHOW+JS_SAY+JS_RENDER
@@ -510,7 +522,7 @@ class Panels(anywidget.AnyWidget):
             self.bank[id(a)] = a, f'{zlib.crc32(data):08x}-{w}x{h}', dict(w=w, h=h, data=data)
         return self.bank[id(a)][1]
 
-# %% ../../nbs/explore/00_panels.ipynb #71a64846
+# %% ../../nbs/explore/00_panels.ipynb #2575d04c
 @patch
 def show(self:Panels,
          rows, # of panels
