@@ -187,6 +187,13 @@ def save(self:Learner, path):
     s = {k: getattr(self, k) for k in PLAIN} | dict(networks={k: f.state_dict() for k, f in self.remembered().items()}, optimiser=self.optimiser.state_dict())
     write_atomic(path, lambda tmp: torch.save(s, tmp))
 
+# %% ../nbs/13_learner.ipynb #89556a73
+@patch
+def hand_in(self:Learner):
+    "Give what this process has counted to the first one."
+    processes.total_(self.sums.values())
+    if processes.rank(): self.sums = {}
+
 # %% ../nbs/13_learner.ipynb #b59db982
 def numbers(x)->bool: # tensors, values, dicts and lists of them
     "Is every number a number?"
@@ -204,7 +211,7 @@ def fits(self:Learner, s:dict)->bool: # a state
             and all(map(value, [s['seconds'], *s['phases'].values(), *(v for r in s['rows'] for v in r.values())]))
             and (s['bins'] is None or torch.tensor(s['bins']).shape == (2, 10)) and (s['strong'] is None or torch.tensor(s['strong']).shape == (J,)))
 
-# %% ../nbs/13_learner.ipynb #82f3c55e
+# %% ../nbs/13_learner.ipynb #37d61a5f
 @patch
 def load(self:Learner, path):
     "Go on from a saved state; reads tensors and values, never code."
@@ -215,9 +222,10 @@ def load(self:Learner, path):
         self.optimiser.load_state_dict(dict(state=s['optimiser']['state'], param_groups=self.optimiser.state_dict()['param_groups']))
         need(self.fits(s) and all(o[k].shape == w.shape for w, o in self.optimiser.state.items() for k in ('exp_avg', 'exp_avg_sq')), 'of another run')
         for k in PLAIN: setattr(self, k, s[k])
+        if processes.rank(): self.sums = {}  # the first process has what all have counted
     except Exception as e: raise InputError(f'{path} is not a saved state of this run ({type(e).__name__}): remove it to start over.') from e
 
-# %% ../nbs/13_learner.ipynb #c12784ae
+# %% ../nbs/13_learner.ipynb #98fd1012
 @patch
 def fit(self:Learner, state=None, # a path: continue from it if it is there, and save to it
         log=None, # called with each new row
@@ -225,13 +233,14 @@ def fit(self:Learner, state=None, # a path: continue from it if it is there, and
        )->Learner:
     "Train to the end of the schedule, or to `until`."
     if state and Path(state).exists(): self.load(state)
-    mine = bool(state) and not processes.rank()
+    mine, alone, begun = bool(state) and not processes.rank(), processes.size() == 1, self.t
     end, saved, last = self.T if until is None else min(until, self.T), time.monotonic(), self.rows[-1]['step'] if self.rows else 0
     while self.t < end:
         self.one_step()
         if self.t%self.p.every == 0 or self.t == self.T:
             self.rows.append(self.row(self.t-last)); last = self.t
             if log: log(self.rows[-1])
-        if mine and time.monotonic()-saved > self.p.save_every: self.save(state); saved = time.monotonic()
+        if mine and (alone or not self.sums) and time.monotonic()-saved > self.p.save_every: self.save(state); saved = time.monotonic()
+    if self.t > begun: self.hand_in()
     if mine: self.save(state)
     return self

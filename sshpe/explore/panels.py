@@ -8,7 +8,7 @@ __all__ = ['QUANTITIES', 'LEFT', 'BELOW', 'ABOVE', 'GAP', 'CHOSEN', 'DOTS', 'HAL
            'Mark', 'Panel', 'view', 'ticks', 'chart', 'pose', 'scale', 'place', 'draw_mark', 'blend', 'draw_axes',
            'draw_panel', 'draw_bare', 'figure', 'pack', 'Panels']
 
-# %% ../../nbs/explore/00_panels.ipynb #6a7ae948
+# %% ../../nbs/explore/00_panels.ipynb #f3d0c124
 import zlib
 from functools import lru_cache
 from dataclasses import dataclass, fields, is_dataclass
@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox, BboxTransform
 from .. import draw
 from ..skeleton import COCO17
 
-# %% ../../nbs/explore/00_panels.ipynb #bd4ac43b
+# %% ../../nbs/explore/00_panels.ipynb #e5487c1a
 @dataclass(frozen=True, eq=False)
 class Layer:
     "Values over a picture."
@@ -46,7 +46,7 @@ class Mark:
     def __post_init__(self):
         for k in 'xy': object.__setattr__(self, k, np.asarray(getattr(self, k), np.float32).ravel())
 
-# %% ../../nbs/explore/00_panels.ipynb #9552630b
+# %% ../../nbs/explore/00_panels.ipynb #de12b8bf
 @dataclass(frozen=True, eq=False)
 class Panel:
     "A rectangle of coordinates with what lies in it."
@@ -65,7 +65,7 @@ class Panel:
     brush:bool = False # so is a drawn rectangle
     chosen:bool = False # outlined
 
-# %% ../../nbs/explore/00_panels.ipynb #78aa0aaf
+# %% ../../nbs/explore/00_panels.ipynb #0ad0b7e8
 def view(name:str, # unique in the scene
          image, # (H,W,3) or (3,H,W), as `draw.rgb` takes it
          layers=(), # of `Layer`
@@ -83,7 +83,7 @@ def view(name:str, # unique in the scene
     return Panel(name, (-.5, W-.5), (H-.5, -.5), width, round(width*H/W), picture=image, layers=tuple(layers), marks=tuple(marks),
                  axes=axes, **{'frame': 'crop', **more})
 
-# %% ../../nbs/explore/00_panels.ipynb #a51b8edc
+# %% ../../nbs/explore/00_panels.ipynb #39fd7521
 def ticks(lo:float, hi:float, # ends of an axis
           n:int=5, # about so many
          )->tuple: # of (number, text)
@@ -103,7 +103,7 @@ def chart(name:str, # unique in the scene
     axes = x[0], y[0], x[3] if len(x) > 3 else ticks(*x[1:]), y[3] if len(y) > 3 else ticks(*y[1:])
     return Panel(name, tuple(x[1:3]), tuple(y[1:3]), width, height, marks=tuple(marks), axes=axes, **more)
 
-# %% ../../nbs/explore/00_panels.ipynb #ffd030f2
+# %% ../../nbs/explore/00_panels.ipynb #e84de3b6
 def pose(xyv, # (J,2) or (J,3) picture pixels; third column v: 0 not drawn
          joints=COCO17, # the `Skeleton`
          sure=None, # (J,) bool; None: all
@@ -123,7 +123,7 @@ def pose(xyv, # (J,2) or (J,3) picture pixels; third column v: 0 not drawn
             marks += [Mark(line, x, y, colour, .6*size)]*len(ends[:1]) + [Mark(dot, *at, colour, size)]*(at.size > 0)
     return marks
 
-# %% ../../nbs/explore/00_panels.ipynb #6ad986c1
+# %% ../../nbs/explore/00_panels.ipynb #193bc960
 # the kit's colour maps: what they show, from where to where
 QUANTITIES = {draw.HEAT: ('height of the heatmap', 0, 1), draw.UNCERTAINTY: ('standard deviation over the views', 0, .5),
               draw.DIFFERENCE: ('after minus before', -1, 1)}
@@ -137,7 +137,7 @@ def scale(cmap:str=draw.HEAT, # one of `QUANTITIES`
     axes = label, '', ticks(lo, hi), ()
     return Panel(f'scale-{cmap}', (lo, hi), (0, 1), width, 10, picture=draw.table(cmap)[None], axes=axes)
 
-# %% ../../nbs/explore/00_panels.ipynb #93b678c8
+# %% ../../nbs/explore/00_panels.ipynb #503063d3
 LEFT, BELOW, ABOVE, GAP = 52, 34, 16, 10 # CSS pixels: for axis labels, for titles, between panels
 CHOSEN = '#D55E00' # the outline of what is chosen
 
@@ -155,7 +155,7 @@ def place(rows # of panels
         wide = max(wide, x)
     return at, (wide+GAP, y)
 
-# %% ../../nbs/explore/00_panels.ipynb #64410051
+# %% ../../nbs/explore/00_panels.ipynb #704bb4db
 DOTS = {'o': dict(marker='o'), 'ring': dict(marker='o', mfc='none'), 'x': dict(marker='x'), '+': dict(marker='+')}
 
 HALO = [withStroke(linewidth=2.4, foreground='#00000066')] # so that a dot is seen on any picture
@@ -174,7 +174,7 @@ def blend(p:Panel)->np.ndarray: # (H,W,3) uint8
         if l.opacity: out = draw.heat(out, l.values, None, l.opacity, l.vmin, l.vmax, l.cmap, l.colours)
     return out
 
-# %% ../../nbs/explore/00_panels.ipynb #930b790d
+# %% ../../nbs/explore/00_panels.ipynb #14bf01f4
 def draw_axes(ax, xlabel, ylabel, xt, yt): # matplotlib axes, and what `Panel.axes` holds
     "Labels and ticks."
     ax.set_xticks([v for v, _ in xt], [t for _, t in xt]); ax.set_yticks([v for v, _ in yt], [t for _, t in yt])
@@ -191,7 +191,7 @@ def draw_panel(ax, p): # matplotlib axes of its own, Panel
     draw_axes(ax, *p.axes)
     if any(m.label for m in p.marks): ax.legend(fontsize=6.5, framealpha=.7, handlelength=1.2, loc='upper right')
 
-# %% ../../nbs/explore/00_panels.ipynb #3cbf4728
+# %% ../../nbs/explore/00_panels.ipynb #15bc9e45
 def draw_bare(page, p, x, y, w, h): # matplotlib axes in CSS pixels, Panel, its place
     "A panel without axes, which would take matplotlib most of its time."
     box = page.add_patch(Rectangle((x, y), w, h, fill=False, lw=2.5*p.chosen, ec=CHOSEN, clip_on=False))
@@ -201,7 +201,7 @@ def draw_bare(page, p, x, y, w, h): # matplotlib axes in CSS pixels, Panel, its 
         for a in draw_mark(page, m, transform=BboxTransform(here, there)+page.transData): a.set_clip_path(box)
     page.text(x+w/2, y-3, p.title, fontsize=7.5, ha='center')
 
-# %% ../../nbs/explore/00_panels.ipynb #b3b38018
+# %% ../../nbs/explore/00_panels.ipynb #135a30bf
 def figure(rows, # of panels
            words:str='', # below them
           ): # matplotlib figure
@@ -220,7 +220,7 @@ def figure(rows, # of panels
     plt.close(fig)
     return fig
 
-# %% ../../nbs/explore/00_panels.ipynb #fdd4528c
+# %% ../../nbs/explore/00_panels.ipynb #a4c683c4
 def pack(v, # panels, layers, marks, arrays, tuples, plain values
          named, # a picture (H,W,3) uint8 -> its name
         ): # what a widget can send
@@ -232,7 +232,7 @@ def pack(v, # panels, layers, marks, arrays, tuples, plain values
     if isinstance(v, (tuple, list)): return [pack(x, named) for x in v]
     return v.item() if hasattr(v, 'item') else v
 
-# %% ../../nbs/explore/00_panels.ipynb #2e66bc0d
+# %% ../../nbs/explore/00_panels.ipynb #d77b9192
 JS_COLOURS = r'''
 const floats = b => new Float32Array(b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength));
 const bytes = b => new Uint8Array(b.buffer, b.byteOffset, b.byteLength);
@@ -254,7 +254,7 @@ function blend(p, pictures, tables) {   // a panel's picture with its layers
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #46e38dbe
+# %% ../../nbs/explore/00_panels.ipynb #60ca1253
 JS_MARKS = r'''
 function line(g, x, y) {   // NaN interrupts it
   let move = true;
@@ -274,7 +274,7 @@ function dot(g, kind, a, b, r) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #3342f548
+# %% ../../nbs/explore/00_panels.ipynb #3d8cee5f
 JS_DOTS = r'''
 function mark(g, m, px, py) {
   const x = m.x.numbers.map(px), y = m.y.numbers.map(py), foot = py(0);
@@ -291,7 +291,7 @@ function mark(g, m, px, py) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #8c7261f3
+# %% ../../nbs/explore/00_panels.ipynb #363a1983
 JS_AXES = r'''
 function axes(g, p, {px, py, left, ink}) {
   const [xlabel, ylabel, xt, yt] = p.axes, {width: W, height: H} = p;
@@ -312,7 +312,7 @@ function legend(g, p, {left, ink}) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #a56ca423
+# %% ../../nbs/explore/00_panels.ipynb #3d98f351
 JS_PANEL = f'const LEFT = {LEFT}, BELOW = {BELOW};' + r'''
 function paint(node, p, pictures, tables) {
   const [left, below] = p.axes.length ? [LEFT, BELOW] : [0, 0], [W, H] = [p.width, p.height], dpr = window.devicePixelRatio || 1;
@@ -340,7 +340,7 @@ function place(node, e) {   // coordinates under the mouse, or null
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #3ca12e47
+# %% ../../nbs/explore/00_panels.ipynb #bc2a3b35
 JS_CURSOR = r'''
 function read(nodes, frame, [x, y]) {   // values of all layers of a frame at a point
   const out = {};
@@ -366,7 +366,7 @@ function point(root, nodes, node, xy) {   // show the cross in all panels of the
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #281852ec
+# %% ../../nbs/explore/00_panels.ipynb #8bf72d0b
 JS_EVENTS = r'''
 const sorted = (a, b) => a < b ? [a, b] : [b, a];
 function listen(model, root, nodes, node) {
@@ -396,7 +396,7 @@ function listen(model, root, nodes, node) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #06c7b4be
+# %% ../../nbs/explore/00_panels.ipynb #e71dc144
 JS_PAGE = r'''
 function add(to, tag, cls = '', text = '') {   // a new element at the end of another
   const e = Object.assign(document.createElement(tag), {className: cls, textContent: text});
@@ -419,7 +419,7 @@ function make(model, root, nodes, name) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #b59e24c5
+# %% ../../nbs/explore/00_panels.ipynb #7fcb2949
 JS_SHOW = r'''
 function show(model, root, nodes) {
   const start = performance.now(), rows = open(model.get('rows')), all = rows.flat(), names = new Set(all.map(p => p.name));
@@ -433,7 +433,7 @@ function show(model, root, nodes) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #7a3bad42
+# %% ../../nbs/explore/00_panels.ipynb #3e318623
 JS_SAY = r'''
 function say(model, root) {
   const figures = model.get('figures'), {text, share} = model.get('status'), busy = share !== null && share !== undefined;
@@ -456,7 +456,7 @@ async function copy(root, button) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #91f4db27
+# %% ../../nbs/explore/00_panels.ipynb #51b0f5fa
 JS_RENDER = r'''
 function render({model, el}) {
   const root = add(el, 'div', 'sshpe-panels'), nodes = new Map(), said = ['figures', 'status', 'code'];
@@ -482,7 +482,7 @@ function render({model, el}) {
 export default {render};
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #e7aa8e93
+# %% ../../nbs/explore/00_panels.ipynb #b4e2cf76
 CSS = '''
 .sshpe-panels {color: var(--jp-ui-font-color1, inherit); font: 12px sans-serif; outline: none}
 .sshpe-panels:focus-visible {box-shadow: 0 0 0 2px var(--jp-brand-color1, #0072B2)}
@@ -501,7 +501,7 @@ CSS = '''
 .sshpe-code code {margin-left: 8px; user-select: all}
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #9292f8df
+# %% ../../nbs/explore/00_panels.ipynb #f41b3c99
 class Panels(anywidget.AnyWidget):
     "Draws rows of panels in the browser."
     _esm = JS_COLOURS+JS_MARKS+JS_DOTS+JS_AXES+JS_PANEL+JS_CURSOR+JS_EVENTS+JS_PAGE+JS_SHOW+JS_SAY+JS_RENDER
@@ -522,7 +522,7 @@ class Panels(anywidget.AnyWidget):
             self.bank[id(a)] = a, f'{zlib.crc32(data):08x}-{w}x{h}', dict(w=w, h=h, data=data)
         return self.bank[id(a)][1]
 
-# %% ../../nbs/explore/00_panels.ipynb #2575d04c
+# %% ../../nbs/explore/00_panels.ipynb #71a64846
 @patch
 def show(self:Panels,
          rows, # of panels
