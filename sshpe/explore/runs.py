@@ -109,7 +109,7 @@ class RunsState(State):
     failure:int = 0 # which of them is chosen
     opened:bool = False # it is open in the heatmap explorer
 
-# %% ../../nbs/explore/06_runs.ipynb #10938c94
+# %% ../../nbs/explore/06_runs.ipynb #77e21dab
 class RunsExplorer(Explorer):
     "Runs side by side, and their failures."
     State, slider, MOST, STRIP = RunsState, 'failure', 24, 12 # its state's class; what `latency` moves; worst people; of them in the strip
@@ -120,7 +120,7 @@ class RunsExplorer(Explorer):
         self.all, self.bad = found(places or home)
         super().__init__(*map(str, places), **state)
 
-    def defaults(self): return dict(runs=tuple(self.all)[:3])
+    def defaults(self): return dict(runs=tuple(sorted(self.all, key=lambda k: not self.all[k].curve)[:3])) # those with a log first
     def own_controls(self):
         logged = (k for t in self.all.values() for k in t.curve if k != 'step')
         columns = list(dict.fromkeys(['labelled', 'right_kept', *logged]))
