@@ -46,16 +46,16 @@ def done(sticks, tmp_path_factory):
 def pytest_addoption(parser): parser.addoption('--json', default='', help='where to keep figures, see tests/figures.py')
 
 
-def kept(config, part, **figures):
+def kept(config, part, file, **figures): # file: of the test
     from figures import keep
-    command = ' '.join(['python -m pytest', *(a for a in config.invocation_params.args if not a.startswith(('--json', '-q')))])
-    keep(config.getoption('json'), part, command, **figures)
+    options = [a for a in config.invocation_params.args if not a.startswith(('--json', '-q')) and not a.endswith('.py')]
+    keep(config.getoption('json'), part, ' '.join(['python -m pytest', file, *options]), **figures)
 
 
 @pytest.fixture
 def note(request):
     "Keep a part of the figures."
-    return lambda part, **figures: kept(request.config, part, **figures)
+    return lambda part, **figures: kept(request.config, part, f'tests/{request.node.path.name}', **figures)
 
 
 def pytest_sessionfinish(session):
@@ -63,4 +63,4 @@ def pytest_sessionfinish(session):
     if not session.config.getoption('json'): return
     reports = session.config.pluginmanager.get_plugin('terminalreporter').stats
     ends = {how: Counter(r.nodeid.split('::')[0] for r in reports.get(how, ())) for how in ('passed', 'failed', 'error', 'skipped')}
-    for file in set().union(*ends.values()): kept(session.config, file, **{how: n[file] for how, n in ends.items()})
+    for file in set().union(*ends.values()): kept(session.config, file, file, **{how: n[file] for how, n in ends.items()})

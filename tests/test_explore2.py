@@ -491,7 +491,7 @@ def test_the_worst_come_first(compare, done, runs):
     f = e.failures_of(e._state)
     assert f.rows.tolist() == order[:24] and np.allclose(f.oks, oks[f.rows], atol=1e-6) and e.figures['oks'] == pytest.approx(oks[order[0]], abs=1e-6)
     strip = [p for p in e.rows[-1]]
-    assert [p.title for p in strip] == [f'{oks[i]:.2f}' for i in order[:12]] and strip[0].chosen and len(strip) == 12
+    assert [p.title for p in strip] == [f'OKS {oks[i]:.2f}' for i in order[:12]] and strip[0].chosen and len(strip) == 12
     e.controls['failure'].value = 13
     assert e.figures['oks'] == pytest.approx(oks[order[13]], abs=1e-6) and [p.name for p in e.rows[-1]] == [f'failure-{i}' for i in range(12, len(order))]
     e.hear(dict(event='next')); assert e.state['failure'] == 14

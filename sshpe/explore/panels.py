@@ -232,7 +232,7 @@ def pack(v, # panels, layers, marks, arrays, tuples, plain values
     if isinstance(v, (tuple, list)): return [pack(x, named) for x in v]
     return v.item() if hasattr(v, 'item') else v
 
-# %% ../../nbs/explore/00_panels.ipynb #d77b9192
+# %% ../../nbs/explore/00_panels.ipynb #2507f002
 JS_COLOURS = r'''
 const floats = b => new Float32Array(b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength));
 const bytes = b => new Uint8Array(b.buffer, b.byteOffset, b.byteLength);
@@ -240,10 +240,12 @@ const unit = (v, l) => { const t = (v - l.vmin)/(l.vmax - l.vmin); return t > 0 
 
 function glow(l, W, H, o, pictures, tables) {   // one layer over the pixels o
   const {w, h, numbers} = l.values, own = l.colours, colours = bytes(own ? pictures[own].data : tables[l.cmap]);
-  for (let y = 0, i = 0; y < H; y++) for (let x = 0; x < W; x++, i += 4) {
-    const k = Math.floor((y+.5)*h/H)*w + Math.floor((x+.5)*w/W), t = unit(numbers[k], l), a = l.opacity*Math.min(2*t, 1);
-    const c = 3*(own ? k : Math.min(255, Math.floor(256*t)));
-    for (let b = 0; b < 3; b++) o[i+b] = Math.floor((1-a)*o[i+b] + a*colours[c+b] + .5);
+  const t = Float64Array.from(numbers, v => unit(v, l)), alpha = t.map(t => l.opacity*Math.min(2*t, 1));
+  const from = t.map((t, k) => 3*(own ? k : Math.min(255, Math.floor(256*t))));
+  const across = Int32Array.from({length: W}, (_, x) => Math.floor((x+.5)*w/W));
+  for (let y = 0, i = 0; y < H; y++) for (let x = 0, row = Math.floor((y+.5)*h/H)*w; x < W; x++, i += 4) {
+    const k = row + across[x], a = alpha[k], c = from[k];
+    if (a) for (let b = 0; b < 3; b++) o[i+b] = Math.floor((1-a)*o[i+b] + a*colours[c+b] + .5);
   }
 }
 function blend(p, pictures, tables) {   // a panel's picture with its layers
@@ -312,13 +314,13 @@ function legend(g, p, {left, ink}) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #3d98f351
+# %% ../../nbs/explore/00_panels.ipynb #e77c04fd
 JS_PANEL = f'const LEFT = {LEFT}, BELOW = {BELOW};' + r'''
-function paint(node, p, pictures, tables) {
+function paint(node, p, ink, pictures, tables) {
   const [left, below] = p.axes.length ? [LEFT, BELOW] : [0, 0], [W, H] = [p.width, p.height], dpr = window.devicePixelRatio || 1;
   const px = x => left + (x - p.x[0])/(p.x[1] - p.x[0])*W, py = y => H - (y - p.y[0])/(p.y[1] - p.y[0])*H;
   const c = node.canvas, g = c.getContext('2d');
-  Object.assign(node, {p, px, py, left, ink: getComputedStyle(node).color});
+  Object.assign(node, {p, px, py, left, ink, dpr});
   Object.assign(c, {width: (W + left)*dpr, height: (H + below)*dpr});
   Object.assign(c.style, {width: W + left + 'px', height: H + below + 'px'});
   g.scale(dpr, dpr); g.imageSmoothingEnabled = false;
@@ -419,15 +421,23 @@ function make(model, root, nodes, name) {
 }
 '''
 
-# %% ../../nbs/explore/00_panels.ipynb #7fcb2949
+# %% ../../nbs/explore/00_panels.ipynb #fbebb7a2
 JS_SHOW = r'''
+function same(a, b) {   // plain values, or maps with their numbers
+  if (a === b || !a || !b || typeof a !== 'object') return a === b;
+  if (a.numbers) return a.w === b.w && a.numbers.length === b.numbers.length && a.numbers.every((v, i) => Object.is(v, b.numbers[i]));
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every(k => same(a[k], b[k]));
+}
 function show(model, root, nodes) {
   const start = performance.now(), rows = open(model.get('rows')), all = rows.flat(), names = new Set(all.map(p => p.name));
   for (const k of [...nodes.keys()]) if (!names.has(k)) nodes.delete(k);
-  root.stage.replaceChildren();
-  const node = p => nodes.get(p.name) || make(model, root, nodes, p.name);
-  for (const row of rows) add(root.stage, 'div', 'sshpe-row').append(...row.map(node));
-  for (const p of all) paint(nodes.get(p.name), p, model.get('pictures'), model.get('tables'));
+  const node = p => nodes.get(p.name) || make(model, root, nodes, p.name), ink = getComputedStyle(root).color;
+  const shape = JSON.stringify(rows.map(row => row.map(p => p.name)));
+  if (shape !== root.shape) { root.stage.replaceChildren(); for (const row of rows) add(root.stage, 'div', 'sshpe-row').append(...row.map(node)); }
+  root.shape = shape;
+  const stale = (n, p) => n.ink !== ink || n.dpr !== (window.devicePixelRatio || 1) || !same(n.p, p);
+  for (const p of all) if (stale(node(p), p)) paint(node(p), p, ink, model.get('pictures'), model.get('tables'));
   if (root.cursor && names.has(root.cursor[0].p.name)) point(root, [...nodes.values()], ...root.cursor);
   root.dataset.version = +(root.dataset.version || 0) + 1; root.dataset.ms = (performance.now() - start).toFixed(1);
 }

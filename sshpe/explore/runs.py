@@ -183,7 +183,7 @@ def joints_chart(runs:dict, network:str): # of Told -> Panel
     across = 'joint', -.6, len(joints)-.4+.22*max(map(len, runs)), tuple((j, short(n)) for j, n in enumerate(joints)) # room for the legend
     return chart('joints', marks, across, ('PCK@0.1, %', 0, 100), 780, 150, title=f'right joints, by joint ({network})')
 
-# %% ../../nbs/explore/06_runs.ipynb #c6a02201
+# %% ../../nbs/explore/06_runs.ipynb #17539c39
 @patch
 def scene(self:RunsExplorer, s): # a state -> rows, figures
     "Curves, joints, failures."
@@ -206,4 +206,4 @@ def small(f, i:int, chosen:bool): # Failures, which one, outlined -> Panel
     k = f.store.keypoints[i]
     truth = Mark('+', *k[k[:,2] > 0,:2].T, '#F0F0F0', 1.6)
     marks = [*pose(f.xy[i], f.x.skeleton, size=1.5), truth]
-    return view(f'failure-{i}', upright(f.store, [i])[0], (), marks, 64, title=f'{f.oks[i]:.2f}', frame='', pick=True, chosen=chosen)
+    return view(f'failure-{i}', upright(f.store, [i])[0], (), marks, 64, title=f'OKS {f.oks[i]:.2f}', frame='', pick=True, chosen=chosen)
