@@ -24,7 +24,7 @@ def _():
     s = dict(zip(COCO17.joints, COCO17.sigmas))
     return s['left_hip']/s['left_eye']
 
-# %% ../nbs/lessons/00a_answers.ipynb #69c89ba1
+# %% ../nbs/lessons/00a_answers.ipynb #cbf0bc08
 def maps()->torch.Tensor: # (4,5,24,16)
     "Random heatmaps, for trials."
     return torch.rand(4, 5, 24, 16, generator=torch.Generator().manual_seed(0))
@@ -71,7 +71,7 @@ def collapsed(labels:int)->float: # how many
     f = learn(tiny(), lab, unl, skeleton.flip, 0, 80)
     return look(learn(f, lab, unl, skeleton.flip, 80, 200, hard=False), val)[1].mean().item()
 
-# %% ../nbs/lessons/00a_answers.ipynb #1394264c
+# %% ../nbs/lessons/00a_answers.ipynb #866789ff
 @lru_cache
 def asked(): # -> Result, Opinion, true joints (60,17,2), labelled (60,17), person's size (60,1)
     "What the students of `denoise-select` say about sixty people."

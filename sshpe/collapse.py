@@ -6,7 +6,7 @@
 __all__ = ['SIZE', 'STRIDE', 'SIGMA', 'MAP', 'world', 'some', 'upright', 'tiny', 'labelled_loss', 'consistency_loss', 'learn',
            'look']
 
-# %% ../nbs/lessons/03_collapse.ipynb #f8bf42c8
+# %% ../nbs/lessons/03_collapse.ipynb #2ea6d88c
 import copy, tempfile
 from dataclasses import replace
 import numpy as np, torch, torch.nn as nn

@@ -6,12 +6,12 @@
 __all__ = ['to_heatmap', 'to_picture', 'encode', 'peaks', 'inner', 'around', 'quarter_shift', 'smoothed', 'dark_shift', 'decode',
            'twins', 'mirror']
 
-# %% ../nbs/02_heatmap.ipynb #ca67ef52
+# %% ../nbs/02_heatmap.ipynb #1a2b3027
 import functools, math
 import torch
 import torch.nn.functional as F
 
-# %% ../nbs/02_heatmap.ipynb #1875e012
+# %% ../nbs/02_heatmap.ipynb #9f24dd8c
 def to_heatmap(xy, # picture coordinates
                stride, # picture pixels per heatmap pixel
               ):
@@ -24,7 +24,7 @@ def to_picture(xy, # heatmap coordinates
     "Heatmap coordinates as picture coordinates: the inverse of `to_heatmap`."
     return (xy+.5)*stride-.5
 
-# %% ../nbs/02_heatmap.ipynb #bdc17af4
+# %% ../nbs/02_heatmap.ipynb #f8796b26
 def encode(xy:torch.Tensor, # (…,J,2) points, picture pixels
            size:tuple, # (h,w) of the heatmap
            stride:float=4, # picture pixels per heatmap pixel
@@ -39,7 +39,7 @@ def encode(xy:torch.Tensor, # (…,J,2) points, picture pixels
     gx, gy = bell(x-c[...,0,None]), bell(y-c[...,1,None])  # (…,J,w), (…,J,h)
     return gy[...,:,None]*gx[...,None,:]
 
-# %% ../nbs/02_heatmap.ipynb #83137cb2
+# %% ../nbs/02_heatmap.ipynb #5e18dc73
 def peaks(H:torch.Tensor, # (…,h,w)
          ): # (…) largest values, (…,2) their x,y in whole heatmap pixels
     "The value and the place of each map's maximum."
@@ -51,7 +51,7 @@ def peaks(H:torch.Tensor, # (…,h,w)
     i = k*size+parts.flatten(0, -2).index_select(0, of).argmax(-1).view_as(k)
     return p, torch.stack([i%w, i//w], -1).float()
 
-# %% ../nbs/02_heatmap.ipynb #cba3ac74
+# %% ../nbs/02_heatmap.ipynb #cd6c437c
 def inner(c:torch.Tensor, # (N,2) whole pixels
           size:tuple, # (h,w) of the map
          )->torch.Tensor: # (N) bool
@@ -66,7 +66,7 @@ def around(H:torch.Tensor, # (N,h,w)
     x, y = ((c[:,k,None].long()+d).clamp(0, s-1) for k, s in ((0, H.shape[2]), (1, H.shape[1])))
     return H[n[:,None,None],y[:,:,None],x[:,None,:]]
 
-# %% ../nbs/02_heatmap.ipynb #f9da20db
+# %% ../nbs/02_heatmap.ipynb #1ace5390
 def quarter_shift(H:torch.Tensor, # (N,h,w)
                   c:torch.Tensor, # (N,2) whole-pixel maxima
                  )->torch.Tensor: # (N,2) heatmap pixels
@@ -75,7 +75,7 @@ def quarter_shift(H:torch.Tensor, # (N,h,w)
     d = torch.stack([n[:,1,2]-n[:,1,0], n[:,2,1]-n[:,0,1]], -1).sign()
     return c+.25*d*inner(c, H.shape[-2:])[:,None]
 
-# %% ../nbs/02_heatmap.ipynb #24d3e9b6
+# %% ../nbs/02_heatmap.ipynb #90da0e12
 def smoothed(H:torch.Tensor, # (N,h,w)
              c:torch.Tensor, # (N,2) whole pixels
              sigma:float, # heatmap pixels
@@ -93,7 +93,7 @@ def smoothed(H:torch.Tensor, # (N,h,w)
     windows = H.unfold(1, ky.shape[-1], 1).unfold(2, kx.shape[-1], 1)[pixels(len(H)), y, x]
     with torch.autocast(H.device.type, enabled=False): return ky@windows@kx.mT
 
-# %% ../nbs/02_heatmap.ipynb #eba4c701
+# %% ../nbs/02_heatmap.ipynb #b95398fd
 def dark_shift(H:torch.Tensor, # (N,h,w)
                c:torch.Tensor, # (N,2) whole-pixel maxima
                sigma:float=0, # smooth with this first; 0 = don't
@@ -108,7 +108,7 @@ def dark_shift(H:torch.Tensor, # (N,h,w)
     d = -torch.stack([yy*g[:,0]-xy*g[:,1], xx*g[:,1]-xy*g[:,0]], -1)/torch.where(ok, det, 1.)[:,None]
     return c+d.clamp(-1, 1)*ok[:,None]
 
-# %% ../nbs/02_heatmap.ipynb #a41d33ed
+# %% ../nbs/02_heatmap.ipynb #92bd903b
 def decode(H:torch.Tensor, # (…,J,h,w)
            stride:float=4, # picture pixels per heatmap pixel
            how:str='quarter', # 'argmax', 'quarter' or 'dark'
@@ -122,7 +122,7 @@ def decode(H:torch.Tensor, # (…,J,h,w)
         c = shift(H.reshape(-1, *H.shape[-2:]), c.reshape(-1, 2)).view(*f, 2)
     return to_picture(c, stride), p
 
-# %% ../nbs/02_heatmap.ipynb #3d092112
+# %% ../nbs/02_heatmap.ipynb #5e3c489f
 @functools.lru_cache
 def twins(flip:tuple, # J indices, `Skeleton.flip`
           device, # where to use them

@@ -45,9 +45,9 @@ class Learner:
         return build(p.backbone, len(self.skeleton), p.width, p.weights, self.seed*2+s, p.init, p.norm)
 
     def ready(self, f): # a network
-        "On the device, in the layout, compiled if the preset says so."
+        "On the device, in the layout; its stages compiled if the preset says so, what happens between them left as it is."
         f.to(self.device, memory_format=layout(self.p))
-        if self.p.compile: f.compile(mode=self.p.compile)
+        for stage in f.children() if self.p.compile else (): stage.compile(mode=self.p.compile)
         return f
 
 # %% ../nbs/13_learner.ipynb #cf834531

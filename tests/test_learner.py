@@ -626,6 +626,16 @@ def test_a_compiled_network_says_the_same():
     f = build('narrow18', 5, 8, init='he').eval()
     nn.init.normal_(f.head.weight, std=.2)
     g = build('narrow18', 5, 8, init='he').eval()
-    g.load_state_dict(f.state_dict()); g.compile(mode='default')
+    g.load_state_dict(f.state_dict())
+    for m in g.children(): m.compile(mode='default')
     x = torch.randn(2, 3, *SIZE)
     with torch.no_grad(): assert torch.allclose(f(x), g(x), atol=1e-4)
+
+@pytest.mark.parametrize('name', ['dual-pose', 'pose-mum-plus'])
+def test_compiled_steps_are_those_of_eager_ones(name, monkeypatch):
+    "Traced forward and back as for a GPU, tile mixes between the stages included."
+    compiled, real = [], nn.Module.compile
+    monkeypatch.setattr(nn.Module, 'compile', lambda m, mode: (compiled.append(m), real(m, backend='aot_eager')))
+    a, b = learner(name, steps=6), learner(name, steps=6, compile='reduce-overhead')
+    for _ in range(3): a.one_step(); b.one_step()
+    assert compiled and all(torch.allclose(x, y, atol=1e-5) for f, g in zip(a.students, b.students) for x, y in zip(f.state_dict().values(), g.state_dict().values()))
