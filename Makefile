@@ -1,7 +1,7 @@
 # Each of these makes .venv when it is missing, installs the kit into it, and does its job:
 #
 #   make demo      train three recipes on the shipped people and compare them      (runs/demo)
-#   make test      run every test and every notebook
+#   make test      run every test and every notebook, two at a time
 #   make lab       open JupyterLab in nbs/
 #   make export    write sshpe/ from the notebooks, and clean the notebooks
 #   make readme    write README.md and its pictures from nbs/index.ipynb
@@ -24,7 +24,7 @@ demo: $(READY)
 	@$(BIN)/sshpe demo
 
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lab: $(READY)
 	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs

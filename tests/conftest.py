@@ -48,8 +48,7 @@ def pytest_addoption(parser): parser.addoption('--json', default='', help='where
 
 def kept(config, part, file, **figures): # file: of the test
     from figures import keep
-    options = [a for a in config.invocation_params.args if not a.startswith(('--json', '-q')) and not a.endswith('.py')]
-    keep(config.getoption('json'), part, ' '.join(['python -m pytest', file, *options]), **figures)
+    keep(config.getoption('json'), part, f'python -m pytest {file}', **figures)
 
 
 @pytest.fixture
