@@ -185,10 +185,11 @@ def test_noise_photos_are_as_heavy_as_cocos():
 def test_an_unknown_part_is_refused():
     with pytest.raises(InputError, match="'heatmaps'.*'heatmap'"): bench.bench(['heatmaps'])
 
-def test_the_stored_table_is_whole():
-    d = json.loads((home()/'data/results/bench.json').read_text())
+@pytest.mark.parametrize('name, without', [('bench', {'explore', 'demo'}), ('bench-fp32', {'gpu'})])
+def test_the_stored_tables_are_whole(name, without):
+    d = json.loads((home()/f'data/results/{name}.json').read_text())
     assert d['quick'] is False and set(d['curves']) == set(bench.CURVES) and all(set(r) == FIELDS for r in d['rows'])
-    assert {r['name'].split('/')[0] for r in d['rows']} >= set(bench.GROUPS)-{'gpu', 'demo'}
+    assert {r['name'].split('/')[0] for r in d['rows']} >= set(bench.GROUPS)-without
     for r in d['rows']:
         row = Row(**{k: r[k] for k in FIELDS-{'ratio', 'ok'}})
         assert row.ok == r['ok'] and (row.ratio is None or row.ratio == pytest.approx(r['ratio'], rel=1e-3, abs=1e-4))
