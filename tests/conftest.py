@@ -59,7 +59,7 @@ def note(request):
 
 def pytest_sessionfinish(session):
     "Keep how each file's tests ended."
-    if not session.config.getoption('json'): return
+    if not session.config.getoption('json') or hasattr(session.config, 'workerinput'): return
     reports = session.config.pluginmanager.get_plugin('terminalreporter').stats
     ends = {how: Counter(r.nodeid.split('::')[0] for r in reports.get(how, ())) for how in ('passed', 'failed', 'error', 'skipped')}
     for file in set().union(*ends.values()): kept(session.config, file, file, **{how: n[file] for how, n in ends.items()})
