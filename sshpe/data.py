@@ -8,9 +8,9 @@ __all__ = ['FORMATS', 'WAYS', 'SIDES', 'FORM', 'COLUMNS', 'LARGE', 'INDEX', 'MAT
            'checked', 'mirror_pairs', 'numbers', 'read_skeleton', 'skeleton_of', 'parsed', 'read_json', 'entries',
            'keypoint_category', 'coco_rows', 'sizes_of', 'coco_people', 'coco_index', 'cache_folder', 'digest', 'keep',
            'kept', 'indexed', 'read_coco', 'whole_photos', 'read_folder', 'in_coco', 'mat_elements', 'read_mat',
-           'lsp_joints', 'tidy', 'read_lsp', 'shipped', 'coco_layout', 'load', 'fingerprint', 'frames', 'to_crop',
-           'canvas_size', 'origins', 'covered', 'fitted', 'cut', 'Rows', 'person_length', 'Store', 'Chain', 'join',
-           'store_name', 'Cutting', 'known', 'painter', 'cut_page', 'cut_pages', 'build_store', 'photo_mark']
+           'lsp_joints', 'joint_boxes', 'tidy', 'read_lsp', 'shipped', 'coco_layout', 'load', 'fingerprint', 'frames',
+           'to_crop', 'canvas_size', 'origins', 'covered', 'fitted', 'cut', 'Rows', 'person_length', 'Store', 'Chain',
+           'join', 'store_name', 'Cutting', 'known', 'painter', 'cut_page', 'cut_pages', 'build_store', 'photo_mark']
 
 # %% ../nbs/04_data.ipynb #54167f46
 import contextlib, hashlib, itertools, json, os, re, struct, warnings, zlib
@@ -262,7 +262,7 @@ def keypoint_category(categories, # the json's, as dicts
          f'the categories {names} have different joints: pick one with category="..."')
     return cats[0], {c['id'] for c in cats}
 
-# %% ../nbs/04_data.ipynb #49767138
+# %% ../nbs/04_data.ipynb #00a06477
 def coco_rows(annotations, # as dicts
               images:dict, # by id
               J:int, # joints of the category
@@ -340,7 +340,7 @@ def digest(path)->str: # 64 hexadecimal digits
         while b := f.read(2**20): h.update(b)
     return h.hexdigest()
 
-# %% ../nbs/04_data.ipynb #23d95076
+# %% ../nbs/04_data.ipynb #fcf328d1
 # of an index, and their shapes for one person; -1: as many as there are joints
 COLUMNS = dict(files=(), image_ids=(), ann_ids=(), boxes=(4,), keypoints=(-1, 3), areas=(), sizes=(2,))
 def keep(path, # an .npz file
@@ -478,18 +478,24 @@ def lsp_joints(path)->tuple: # (N,14,2) places, (N,14) v or -1 for a flag that i
     v = np.where(np.isin(flag, (0, 1)), 2*flag if extended else 2-flag, -1) # -1: refused later, with the person's name
     return np.stack([x, y], -1), v, number % 6 == 0 if extended else number > 1000
 
-# %% ../nbs/04_data.ipynb #4c298fba
+# %% ../nbs/04_data.ipynb #d201d1a6
+def joint_boxes(keypoints, # (N,J,3) x, y, v
+               )->np.ndarray: # (N,4) x, y, w, h; infinite where nothing is labelled
+    "The box around each person's labelled joints."
+    xy, on = keypoints[...,:2], keypoints[...,2:] != 0
+    low, high = np.where(on, xy, np.inf).min(1), np.where(on, xy, -np.inf).max(1)
+    return np.concatenate([low, high-low], 1)
+
+# %% ../nbs/04_data.ipynb #641242ad
 def tidy(people:People)->People:
     "Joints outside the photo become unlabelled, people without joints go, the area is that of the joints' box."
     k, (W, H) = people.keypoints.copy(), people.sizes.T[...,None]
     x, y, v = np.moveaxis(k, 2, 0)
     k[(W > 0) & ((x < -2) | (y < -2) | (x > W+1) | (y > H+1)) & (v > 0)] = 0
     k[v == 0] = 0
-    on = (v != 0)[...,None]
-    span = np.where(on, k[...,:2], -np.inf).max(1) - np.where(on, k[...,:2], np.inf).min(1)
-    return replace(people, keypoints=k, areas=span.prod(1).clip(1))[on.any((1, 2))]
+    return replace(people, keypoints=k, areas=joint_boxes(k)[:,2:].prod(1).clip(1))[(k[...,2] != 0).any(1)]
 
-# %% ../nbs/04_data.ipynb #703127e6
+# %% ../nbs/04_data.ipynb #df840196
 def read_lsp(root, # folder with joints.mat and images/
              split:str='train', # or val
              bad:str='refuse', # or 'drop' people with problems
@@ -500,8 +506,11 @@ def read_lsp(root, # folder with joints.mat and images/
     mine = np.flatnonzero(val == (choose(split, ('train', 'val'), 'split of LSP') == 'val'))
     digits = 4 if (root/'images/im0001.jpg').exists() else 5
     files = [f'im{i+1:0{digits}d}.jpg' for i in mine]
-    k = in_coco(np.concatenate([xy, v[...,None]], -1)[mine], LSP14)
-    people = whole_photos(f'lsp-{split}', root/'images', files, keypoints=k, ids=mine+1)
+    k = np.concatenate([xy, v[...,None]], -1)[mine]
+    people = tidy(whole_photos(f'lsp-{split}', root/'images', files, keypoints=k, skeleton=Skeleton('lsp14', LSP14), ids=mine+1))
+    b = joint_boxes(people.keypoints)
+    b = np.where((b[:,2:] >= 1).all(1, keepdims=True), b, people.boxes) # with a single joint, the whole photo
+    people = replace(people, skeleton=COCO17, keypoints=in_coco(people.keypoints, LSP14), boxes=b.astype(np.float32), padding=1.25)
     return checked(tidy(people), root/'joints.mat', bad=bad)
 
 # %% ../nbs/04_data.ipynb #a5db6c82
@@ -634,14 +643,11 @@ class Rows:
     @property
     def shape(self): return (len(self), *self.base.shape[1:])
 
-# %% ../nbs/04_data.ipynb #3de70605
+# %% ../nbs/04_data.ipynb #97252557
 def person_length(people, # N `People`
                  )->np.ndarray: # (N,) photo px
-    "Longer side of each person's true box, or of the labelled joints' box for LSP, whose photos have no boxes."
-    if not people.name.startswith('lsp'): return np.asarray(people.boxes, np.float64)[:,2:].max(1)
-    xy, seen = np.asarray(people.keypoints, np.float64)[...,:2], people.keypoints[...,2:] > 0
-    side = np.where(seen, xy, -np.inf).max(1) - np.where(seen, xy, np.inf).min(1)
-    return np.where(seen.any((1, 2)), side.max(1), 0)
+    "Longer side of each person's box."
+    return np.asarray(people.boxes, np.float64)[:,2:].max(1)
 
 # %% ../nbs/04_data.ipynb #6673ffb0
 EACH = 'matrix', 'keypoints', 'inside', 'extent', 'photos' # columns of a store

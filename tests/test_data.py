@@ -427,8 +427,11 @@ def test_lspet(tmp_path):
     write_lsp(tmp_path, j.transpose(1, 2, 0))
     train, val = load('lspet', tmp_path, 'train'), load('lspet', tmp_path, 'val')
     assert val.ann_ids.tolist() == [6, 12] and train.ann_ids.tolist() == [1, 2, 4, 5, 7, 8, 9, 10, 11, 13]
-    assert train.skeleton is COCO17 and train.files[0] == 'im00001.jpg' and train.padding == 1
-    assert train.boxes.tolist() == [[0, 0, 70, 90]]*10
+    assert train.skeleton is COCO17 and train.files[0] == 'im00001.jpg' and train.padding == 1.25
+    # the box is around all fourteen joints that are labelled and lie in the photo
+    for box, p in zip(train.boxes, train.ann_ids - 1):
+        on = np.array([q[:2] for q in j[p] if q[2] and 0 <= q[1] <= 90])
+        np.testing.assert_allclose(box, [*on.min(0), *np.ptp(on, axis=0)], rtol=1e-5)
     k = train.keypoints
     assert (k[:, :5] == 0).all()                                                      # no face in LSP
     # each limb joint at its own name
@@ -447,6 +450,12 @@ def test_lsp_flags_hidden_joints_the_other_way_round(tmp_path):
     assert p.keypoints[0, 15, 2] == 1
     assert (p.keypoints[:, 5:, 2] > 0).all()
     assert (p.keypoints[1:, 5:, 2] == 2).all()
+
+
+def test_lspet_with_hardly_a_joint(tmp_path):
+    j = lsp(4); j[0, 1:, 2] = 0; j[1, :12, 2] = 0 # an ankle; neck and head only, which COCO doesn't know
+    p = load('lspet', write_lsp(tmp_path, j.transpose(1, 2, 0)), 'train')
+    assert p.ann_ids.tolist() == [1, 3, 4] and p.boxes[0].tolist() == [0, 0, 70, 90] and (p.keypoints[0, :, 2] > 0).sum() == 1
 
 
 def test_bad_lsp(tmp_path):
