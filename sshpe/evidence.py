@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEEP', 'ANY', 'SEEDS', 'METHODS', 'value', 'pairs', 'words', 'name', 'setting', 'short', 'public', 'summary',
            'outdated', 'dump', 'collect', 'part', 'unrest', 'level', 'strong', 'score', 'measured', 'collected',
-           'results', 'sample', 'interval', 'spot', 'worth']
+           'results', 'sample', 'interval', 'paired', 'spoken', 'spot', 'worth']
 
 # %% ../nbs/14c1_evidence.ipynb #911290f1
 import json, math, re
@@ -199,6 +199,19 @@ def interval(x, # numbers
     if len(x) < 2: return (*x, -math.inf, math.inf)
     half = t.ppf((1+level)/2, len(x)-1)*stdev(x)/len(x)**.5
     return mean(x), mean(x)-half, mean(x)+half
+
+# %% ../nbs/14c1_evidence.ipynb #6c8bdc42
+def paired(x:dict, y:dict, # seed -> number, see `sample`
+          )->list: # x - y, for each seed that both have
+    "Differences within seeds."
+    return [x[s]-y[s] for s in sorted(x.keys() & y.keys())]
+
+def spoken(d, # differences
+          )->str: # '+1.2 (+0.3 … +2.1; 3 seeds)'
+    "A mean difference with its interval and the number of seeds."
+    if not (d := list(d)): return 'not run yet'
+    m, low, high = interval(d)
+    return f'{m:+.1f} ' + (f'({low:+.1f} … {high:+.1f}; {len(d)} seeds)' if len(d) > 1 else '(1 seed)')
 
 # %% ../nbs/14c1_evidence.ipynb #453ab0bb
 def spot(ax, # matplotlib axes

@@ -110,6 +110,14 @@ def test_noise_is_what_is_left():
     assert noise({}) [1] == 0 and noise({('a', 1): {0: 3.}})[1] == 0
 
 
+def test_pairs_are_of_the_same_seed():
+    x, y = {0: 5., 3: 7., 1: 6.5}, {3: 4., 2: 9., 1: 6., 0: 3.}
+    low, high = stats.ttest_rel([5, 6.5, 7], [3, 6, 4]).confidence_interval(.95)
+    assert evidence.paired(x, y) == [2, .5, 3] and evidence.paired(x, {}) == []
+    assert evidence.spoken(evidence.paired(x, y)) == f'+1.8 ({low:+.1f} … {high:+.1f}; 3 seeds)'
+    assert evidence.spoken([-.26]) == '-0.3 (1 seed)' and evidence.spoken([]) == 'not run yet'
+
+
 def test_pooled_intervals_hold_the_truth():
     rng, hits, narrower = np.random.default_rng(1), [], []
     for _ in range(600):
