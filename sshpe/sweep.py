@@ -8,14 +8,14 @@ __all__ = ['LIMIT', 'STOPPED', 'MAIN', 'ENGINES', 'PEOPLE', 'SPEED', 'OVERHEAD',
            'cores', 'surroundings', 'local', 'inside', 'on_ray', 'passes', 'flops', 'crowd', 'arithmetic', 'kind',
            'speeds', 'costs', 'hours', 'dry', 'fraction', 'board', 'reports', 'watching', 'sweep']
 
-# %% ../nbs/14d_sweep.ipynb #94802feb
+# %% ../nbs/14d_sweep.ipynb #890733d6
 import json, math, os, subprocess, sys, threading, time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from . import run
 from .check import InputError, choose, need, write_atomic
 from .evidence import measured, name, outdated, results, setting, summary, words
@@ -266,7 +266,7 @@ def arithmetic(c:run.Config)->float: # floating point operations
     need(n, f'how many people {c.data} has is not known here: give the grid steps.')
     return passes(r, p, total_steps(r, p, n))*flops(p.backbone, p.width, tuple(p.size))
 
-# %% ../nbs/14d_sweep.ipynb #423da214
+# %% ../nbs/14d_sweep.ipynb #6bade173
 def kind(c:run.Config)->str: # e.g. 'denoise-select+K=4'
     "A run's recipe with what is changed in it."
     return name(c).split(f'-{c.data}-')[0]
@@ -284,10 +284,10 @@ def costs(jobs:list)->dict: # Job -> seconds, and how they are known: 'measured'
     "How long each job takes."
     seen, size, out = speeds(jobs), {}, {}
     for j in jobs:
-        mine = seen.get(j.config.preset, {})
-        same, all = mine.get(kind(j.config)), [t for ts in mine.values() for t in ts]
+        mine = {k: min(ts) for k, ts in seen.get(j.config.preset, {}).items()}
+        same = mine.get(kind(j.config))
         if (key := (j.config.preset, setting(j.config))) not in size: size[key] = arithmetic(j.config)
-        each, how = (mean(same), 'measured') if same else (median(all), 'scaled') if all else (1/SPEED, 'assumed')
+        each, how = (same, 'measured') if same else (median(mine.values()), 'scaled') if mine else (1/SPEED, 'assumed')
         out[j] = size[key]*each+OVERHEAD, how
     return out
 
