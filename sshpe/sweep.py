@@ -266,25 +266,26 @@ def arithmetic(c:run.Config)->float: # floating point operations
     need(n, f'how many people {c.data} has is not known here: give the grid steps.')
     return passes(r, p, total_steps(r, p, n))*flops(p.backbone, p.width, tuple(p.size))
 
-# %% ../nbs/14d_sweep.ipynb #6bade173
+# %% ../nbs/14d_sweep.ipynb #644e6049
 def kind(c:run.Config)->str: # e.g. 'denoise-select+K=4'
     "A run's recipe with what is changed in it."
     return name(c).split(f'-{c.data}-')[0]
 
-def speeds(jobs:list)->dict: # preset -> recipe -> list of seconds for each floating point operation
+def speeds(jobs:list)->dict: # preset -> recipe -> fewest seconds for each floating point operation
     "What finished runs needed: committed ones, and those of the grid."
     out = {}
     known = {d['run']: d for d in [*results(), *(summary(j.where) for j in jobs if status(j) == 'finished')]}
     for d in known.values():
         c = run.config({**d['config'], 'weights': '', 'unlabelled': ''})
-        out.setdefault(c.preset, {}).setdefault(kind(c), []).append(measured(d, 'seconds')/arithmetic(c))
+        mine, each = out.setdefault(c.preset, {}), measured(d, 'seconds')/arithmetic(c)
+        mine[kind(c)] = min(each, mine.get(kind(c), each))
     return out
 
 def costs(jobs:list)->dict: # Job -> seconds, and how they are known: 'measured', 'scaled', 'assumed'
     "How long each job takes."
     seen, size, out = speeds(jobs), {}, {}
     for j in jobs:
-        mine = {k: min(ts) for k, ts in seen.get(j.config.preset, {}).items()}
+        mine = seen.get(j.config.preset, {})
         same = mine.get(kind(j.config))
         if (key := (j.config.preset, setting(j.config))) not in size: size[key] = arithmetic(j.config)
         each, how = (same, 'measured') if same else (median(mine.values()), 'scaled') if mine else (1/SPEED, 'assumed')
