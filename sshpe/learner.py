@@ -47,6 +47,7 @@ class Learner:
     def ready(self, f): # a network
         "On the device, in the layout; its stages compiled if the preset says so, what happens between them left as it is."
         f.to(self.device, memory_format=layout(self.p))
+        if self.p.compile: torch._dynamo.config.recompile_limit = 256 # stages share code, which has a form for each stage, network, train or look
         for stage in f.children() if self.p.compile else (): stage.compile(mode=self.p.compile)
         return f
 

@@ -180,10 +180,13 @@ def test_words_say_the_run(recipe, more):
 
 
 def test_names_tell_runs_apart():
-    cs = [run.config(dict(recipe=r, labels=n, seed=s, override=o, unlabelled=u)) for r, n, s, o, u in
-          product(('supervised', 'pose-mum'), (0, 100), (0, 10), ({}, {'K': 4}, {'K': 4, 'tau': .2}), ('', 'rest+people:wild'))]
+    cs = [run.config(dict(recipe=r, labels=n, seed=s, override=o, unlabelled=u, weights=w)) for r, n, s, o, u, w in
+          product(('supervised', 'pose-mum'), (0, 100), (0, 10), ({}, {'K': 4}, {'K': 4, 'tau': .2}), ('', 'rest+people:wild'), ('', 'imagenet', 'a folder/wild.safetensors'))]
     assert len({evidence.name(c) for c in cs}) == len(cs) and evidence.name(cs[0]) == run.folder(cs[0]).name
     assert evidence.setting(run.config(dict(seed=3))) == evidence.setting(run.config(dict(seed=4)))
+    for c in cs: # what is kept of a file's name says the run, too
+        kept = {**evidence.public(run.asked(c)), 'unlabelled': c.unlabelled}
+        assert 'folder' not in str(kept) and evidence.name(run.config(kept)) == evidence.name(c)
 
 
 def test_small_files(done, tmp_path):
