@@ -637,6 +637,10 @@ def test_compiled_steps_are_those_of_eager_ones(name, monkeypatch):
     compiled, real = [], nn.Module.compile
     monkeypatch.setattr(nn.Module, 'compile', lambda m, mode: (compiled.append(m), real(m, backend='aot_eager')))
     a, b = learner(name, steps=6), learner(name, steps=6, compile='reduce-overhead')
+    x = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+    torch._dynamo.reset()
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True): # else the rest would silently be eager
         for _ in range(3): a.one_step(); b.one_step()
+        with torch.no_grad(): says = [[f.eval()(x) for f in l.networks().values()] for l in (a, b)]
     assert compiled and all(torch.allclose(x, y, atol=1e-5) for f, g in zip(a.students, b.students) for x, y in zip(f.state_dict().values(), g.state_dict().values()))
+    assert all(torch.allclose(x, y, atol=1e-4) for x, y in zip(*says))
