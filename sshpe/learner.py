@@ -13,7 +13,7 @@ import torch
 from fastcore.basics import patch
 from . import processes
 from .check import InputError, need, write_atomic
-from .device import autocast, device_of, layout
+from .device import autocast, compiled, device_of, layout
 from .model import build, folded, following
 from .schedule import epoch, order, rate, total_steps, turn, weight
 from .step import fetch, step
@@ -45,11 +45,9 @@ class Learner:
         return build(p.backbone, len(self.skeleton), p.width, p.weights, self.seed*2+s, p.init, p.norm)
 
     def ready(self, f): # a network
-        "On the device, in the layout; its stages compiled if the preset says so, what happens between them left as it is."
+        "On the device, in the layout; compiled if the preset says so."
         f.to(self.device, memory_format=layout(self.p))
-        if self.p.compile: torch._dynamo.config.recompile_limit = 256 # stages share code, which has a form for each stage, network, train or look
-        for stage in f.children() if self.p.compile else (): stage.compile(mode=self.p.compile)
-        return f
+        return compiled(f, self.p.compile) if self.p.compile else f
 
 # %% ../nbs/13_learner.ipynb #cf834531
 def named(what:str, fs)->dict: # name -> network

@@ -115,5 +115,5 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on_with_another_number(
     work(c)  # one process now
     now = run.read_log(log)
     assert run.state(tmp_path/'run') == 'finished' and now[-1]['step'] == 24 and now[:sure] == then[:sure]
-    for a, b in zip(now[sure:], then[sure:]): assert a['labelled'] == pytest.approx(b['labelled'], rel=1e-3)  # at most two steps, made again by one process
+    for a, b in zip(now[sure:], then[sure:]): assert a['labelled'] == pytest.approx(b['labelled'], rel=2e-2)  # at most two steps, made again by one process
     note('processes: one is killed', step=state['t'], processes=[2, 1], rows_unchanged=sure, rows=len(now))
