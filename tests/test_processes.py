@@ -77,6 +77,19 @@ def test_statistics_of_ones_own_are_what_two_pieces_give(two):
     close(rows[:2], a['rows'][:2], 2e-2)
     assert abs(alone('pose-mum-plus', norm='batch')[0][0]['labelled']-rows[0]['labelled']) > 1e-6  # and that is not one piece
 
+LEAVE = '''
+import time
+from sshpe import processes
+processes.join('cpu')
+for _ in range(100): processes.agree(1)
+if not processes.rank(): time.sleep(.5)
+'''
+def test_processes_may_end_one_after_another(tmp_path):
+    "The first one scores networks while the others have nothing left to do; left to itself, gloo aborts some of those at their end."
+    (tmp_path/'leave.py').write_text(LEAVE)
+    r = subprocess.run(torchrun(4, tmp_path/'leave.py'), env=ENV, capture_output=True, text=True, timeout=400)
+    assert r.returncode == 0, r.stderr[-3000:]
+
 def test_they_know_whether_they_agree(two): assert [t['agree'] for t in two] == [[True, False]]*2
 
 def test_a_state_between_two_rows_holds_what_both_have_counted(two, out):
