@@ -75,8 +75,8 @@ def summary(where)->dict: # folder of a finished run
     where = Path(where)
     need(run.state(where) == 'finished', f'{where} is not a finished run.')
     f, m, log = run.facts(where), run.figures(where), run.read_log(where/'log.csv')
-    about = {k: f.get(k) for k in ('recipe', 'preset', 'data', 'labelled', 'unlabelled', 'versions', 'commit', 'machine', 'cores')}
-    if about['preset']: about['preset'] = bare(about['preset'])
+    about = {k: f[k] for k in ('recipe', 'preset', 'data', 'labelled', 'unlabelled', 'versions', 'commit', 'machine', 'cores', 'device', 'precision') if k in f}
+    if about.get('preset'): about['preset'] = bare(about['preset'])
     curve, joints = {k: [r.get(k) for r in log] for k in dict.fromkeys(k for r in log for k in r)}, list(skeleton_of(f.get('skeleton')).joints)
     return short(dict(run=name(run.config(f['config'])), config=public(f['config']), **about, joints=joints,
                       **{k: m.get(k) for k in KEEP}, curve=curve))
