@@ -46,8 +46,9 @@ def to(x:torch.Tensor, # small, on the CPU
 # %% ../nbs/12b_device.ipynb #c0de5a02
 def compiled(f, # network
              mode:str, # of `torch.compile`: 'default', 'reduce-overhead' or 'max-autotune'
-            ): # -> the same network, its stages compiled
-    "Compile a network's stages, and leave what happens between them as it is."
+             whole:bool=True, # False: each stage by itself
+            ): # -> the same network
+    "Compile a network, or its stages, and leave what happens between them as it is."
     torch._dynamo.config.recompile_limit = 256
-    for stage in f.children(): stage.compile(mode=mode)
+    for part in [f] if whole else f.children(): part.compile(mode=mode)
     return f

@@ -47,7 +47,7 @@ class Learner:
     def ready(self, f): # a network
         "On the device, in the layout; compiled if the preset says so."
         f.to(self.device, memory_format=layout(self.p))
-        return compiled(f, self.p.compile) if self.p.compile else f
+        return compiled(f, self.p.compile, not self.r.touches) if self.p.compile else f
 
 # %% ../nbs/13_learner.ipynb #cf834531
 def named(what:str, fs)->dict: # name -> network

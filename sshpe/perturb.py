@@ -37,7 +37,7 @@ def perturb(path, # perturbations
             first:int=0): # see `Perturbation.touch`
     "The picture after all of a path's perturbations, and their common touch."
     for i, q in enumerate(path): x = q.picture(x, xy, there, number, *key, i)
-    touches = [q.touch(len(x), *key, i, first=first) for i, q in enumerate(path)]
+    touches = [t for i, q in enumerate(path) if (t := q.touch(len(x), *key, i, first=first)) is not untouched]
     def touch(stage, f):
         for t in touches: f = t(stage, f)
         return f

@@ -97,6 +97,11 @@ def reuses(self:Recipe):
     same = self.teacher == 'student' and self.teacher_bn == 'batch' and self.teaching == self.students and not self.past
     return same and self.sees == 'pooled' and self.paths == ((),) and not self.look
 
+@patch(as_prop=True)
+def touches(self:Recipe):
+    "Does something happen between a network's stages?"
+    return any(type(q).touch is not Perturbation.touch for path in (*self.paths, self.look) for q in path)
+
 # %% ../nbs/11_recipe.ipynb #08911670
 @dataclass(frozen=True, kw_only=True)
 class Computing:

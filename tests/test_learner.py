@@ -11,7 +11,7 @@ from sshpe.predict import predict
 from sshpe.schedule import order, rate, total_steps, weight
 from sshpe.step import Opinion, ask, fetch, labelled, mse, step
 from sshpe.telemetry import shares, telemetry
-from sshpe.model import build
+from sshpe.model import PoseNet, build
 from sshpe.methods import DENOISE, RECIPES, SUPERVISED, recipe
 from sshpe.recipe import MINI, PAPER
 from sshpe.skeleton import Skeleton
@@ -631,16 +631,20 @@ def test_a_compiled_network_says_the_same():
     x = torch.randn(2, 3, *SIZE)
     with torch.no_grad(): assert torch.allclose(f(x), g(x), atol=1e-4)
 
-@pytest.mark.parametrize('name', ['dual-pose', 'pose-mum-plus'])
-def test_compiled_steps_are_those_of_eager_ones(name, monkeypatch):
-    "Traced forward and back as for a GPU, tile mixes between the stages included."
+@pytest.mark.parametrize('name, whole', [('dual-pose', True), ('denoise-select-jc', True), ('pose-mum-plus', False), ('denoise-mum', False)])
+def test_compiled_steps_are_those_of_eager_ones(name, whole, monkeypatch):
+    "Traced forward and back as for a GPU: whole networks, or stages where tiles are mixed between them; after the first steps nothing is traced any more."
     compiled, real = [], nn.Module.compile
     monkeypatch.setattr(nn.Module, 'compile', lambda m, mode: (compiled.append(m), real(m, backend='aot_eager')))
-    a, b = learner(name, steps=6), learner(name, steps=6, compile='reduce-overhead')
+    a, b = (learner(name, steps=6, burn_in=1, ramp=0, compile=c) for c in ('', 'reduce-overhead'))
     x = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(1))
     torch._dynamo.reset()
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True): # else the rest would silently be eager
         for _ in range(3): a.one_step(); b.one_step()
+        forms = torch._dynamo.utils.counters['stats']['unique_graphs']
+        for _ in range(2): a.one_step(); b.one_step()
+        assert forms and torch._dynamo.utils.counters['stats']['unique_graphs'] == forms
         with torch.no_grad(): says = [[f.eval()(x) for f in l.networks().values()] for l in (a, b)]
-    assert compiled and all(torch.allclose(x, y, atol=1e-5) for f, g in zip(a.students, b.students) for x, y in zip(f.state_dict().values(), g.state_dict().values()))
+    assert compiled and {isinstance(m, PoseNet) for m in compiled} == {whole}
+    assert all(torch.allclose(x, y, atol=1e-5) for f, g in zip(a.students, b.students) for x, y in zip(f.state_dict().values(), g.state_dict().values()))
     assert all(torch.allclose(x, y, atol=1e-4) for x, y in zip(*says))
