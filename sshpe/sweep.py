@@ -248,8 +248,8 @@ def flops(backbone:str, width:int, size:tuple, joints:int=17)->float: # of a pre
 # %% ../nbs/14d_sweep.ipynb #acbe4e3e
 PEOPLE = {'coco:train': 149_813, 'coco:unlabeled2017': 250_000, 'aic:train': 378_352}
 SPEED, OVERHEAD = 4e13, 25  # floating point operations a second of one GPU in training; seconds of a run beside its steps
-ASSUMPTIONS = (f'Assumed: {SPEED/1e12:g} TFLOP a second of one GPU (an H100 in bf16 with ResNet-18 and 32+32 people did 33 in supervised steps, 44 in dual-pose, 41 in denoise-select, 25 in pose-mum-plus, and about '
-               f'twice that with torch.compile); people: COCO train 149,813, COCO unlabeled 250,000 found by a detector, AI Challenger 378,352; {OVERHEAD} s a run for start, crops and scores.')
+ASSUMPTIONS = (f'Assumed: {SPEED/1e12:g} TFLOP a second of one GPU (an H100 in bf16 with ResNet-18 and 32+32 people did 33 in supervised steps, 44 in dual-pose, 41 in denoise-select, about '
+               f'twice that with torch.compile; 25 in pose-mum-plus, compiled or not); people: COCO train 149,813, COCO unlabeled 250,000 found by a detector, AI Challenger 378,352; {OVERHEAD} s a run for start, crops and scores.')
 
 def crowd(c:run.Config)->int:
     "How many unlabelled people a run would have, without looking."
