@@ -6,7 +6,7 @@
 __all__ = ['size', 'rank', 'join', 'leave', 'first_alone', 'pieces', 'Mean', 'mean', 'total_', 'average_', 'agree']
 
 # %% ../nbs/05a_processes.ipynb #5a1cb85c
-import atexit, os
+import os, sys
 from contextlib import contextmanager
 from datetime import timedelta
 import torch, torch.distributed as dist
@@ -27,12 +27,13 @@ def join(device:str='auto', # 'cpu' keeps off the GPUs
     if int(os.environ.get('WORLD_SIZE', 1)) == 1: return device
     from accelerate import PartialState
     d = PartialState(cpu=device == 'cpu', timeout=timedelta(hours=6)).device  # the first one may cut many crops while the others wait
-    atexit.register(leave)
     return 'cpu' if d.type == 'cpu' else str(d)
 
 def leave():
-    "Part from the others. A process that ends without it can be aborted by its own open connections, and a launcher takes that for a failure."
-    if dist.is_initialized(): dist.destroy_process_group()
+    "End this process, if it is one of several. Python's own end takes connections apart that threads still listen to; gloo may abort then, which a launcher takes for a failure."
+    if size() == 1: return
+    sys.stdout.flush(); sys.stderr.flush()
+    os._exit(0)
 
 @contextmanager
 def first_alone():

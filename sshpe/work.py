@@ -43,6 +43,7 @@ def main(argv=None): # list of texts; None: the command line
     if held := '--held' in argv: argv.remove('--held'); leave_with_parent()
     try: work(asked(argv), held)
     except InputError as e: sys.exit(f'sshpe: {e}')
+    processes.leave()
 
 def asked(argv)->run.Config:
     "What to train."

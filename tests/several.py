@@ -31,4 +31,5 @@ for name, norm in (('pose-mum-plus', 'sync'), ('denoise-select', 'frozen'), ('po
     answers[f'{name} {norm}'] = dict(rows=rows, bits=bits, bins=l.bins)
 answers['agree'] = [processes.agree(-7), processes.agree(processes.rank())]
 learner('dual-pose', norm='sync', every=2).fit(f'{out}/state.pt', until=3)  # stops between two rows of the log
-open(f'{out}/{processes.rank()}.json', 'w').write(json.dumps(answers))
+with open(f'{out}/{processes.rank()}.json', 'w') as f: f.write(json.dumps(answers))
+processes.leave()

@@ -83,6 +83,7 @@ from sshpe import processes
 processes.join('cpu')
 for _ in range(100): processes.agree(1)
 if not processes.rank(): time.sleep(.5)
+processes.leave()
 '''
 def test_processes_may_end_one_after_another(tmp_path):
     "The first one scores networks while the others have nothing left to do; left to itself, gloo aborts some of those at their end."
