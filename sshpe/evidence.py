@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEP', 'ANY', 'SEEDS', 'METHODS', 'value', 'pairs', 'words', 'name', 'setting', 'short', 'bare', 'public', 'summary',
-           'outdated', 'dump', 'collect', 'part', 'unrest', 'level', 'strong', 'score', 'measured', 'collected',
-           'results', 'sample', 'interval', 'paired', 'spoken', 'spot', 'worth']
+           'outdated', 'dump', 'collect', 'part', 'ripple', 'unrest', 'level', 'strong', 'score', 'measured',
+           'collected', 'results', 'sample', 'interval', 'paired', 'spoken', 'spot', 'worth']
 
 # %% ../nbs/14c1_evidence.ipynb #911290f1
 import json, math, re
@@ -125,12 +125,15 @@ def part(d:dict, when:str, column:str)->list: # when: 'early' or 'late'
     rows = zip(c.get(column, ()), lr, c.get('lam', [1.]*len(lr)))
     return [v for v, r, lam in rows if v is not None and (r < lr[0]) == (when == 'late') and lam == max(c.get('lam', [1.]))]
 
+def ripple(d:dict, when:str, column:str)->list: # see `part`; two fewer
+    "How far each line of the log lies above the middle of its neighbours."
+    x = part(d, when, column)
+    return [b-(a+c)/2 for a, b, c in zip(x, x[1:], x[2:])]
+
 def unrest(d:dict, when:str, column:str): # percent; None with fewer than three lines
     "How far a line of the log lies from the middle of its neighbours."
-    x = part(d, when, column)
-    if len(x) < 3: return None
-    off = sum(abs(b-(a+c)/2) for a, b, c in zip(x, x[1:], x[2:]))/(len(x)-2)
-    return 100*off/(1 if column.startswith('right') else sum(x)/len(x))
+    x, off = part(d, when, column), ripple(d, when, column)
+    return 100*sum(map(abs, off))/len(off)/(1 if column.startswith('right') else sum(x)/len(x)) if off else None
 
 def level(d:dict, column:str): # percent
     "A loss before the drop, against its first line."

@@ -100,7 +100,7 @@ def reuses(self:Recipe):
 @patch(as_prop=True)
 def touches(self:Recipe):
     "Does something happen between a network's stages?"
-    return any(type(q).touch is not Perturbation.touch for path in (*self.paths, self.look) for q in path)
+    return any(type(q).touch is not Perturbation.touch for q in perturbations(self).values())
 
 # %% ../nbs/11_recipe.ipynb #08911670
 @dataclass(frozen=True, kw_only=True)

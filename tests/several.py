@@ -3,7 +3,7 @@ import hashlib, json, sys
 import torch, torch.nn as nn
 from sshpe import processes
 from sshpe.model import SyncNorm
-from test_processes import learner
+from test_processes import learner, rows_of
 
 processes.join('cpu')
 out, answers = sys.argv[1], {}
@@ -25,8 +25,7 @@ answers['norm'] = [float((u-v).abs().max()) for u, v in ((y[part], z), (a.grad[p
 # steps together
 for name, norm in (('pose-mum-plus', 'sync'), ('denoise-select', 'frozen'), ('pose-cons-ema-0.6', 'group'), ('pose-mum-plus', 'batch')):
     l = learner(name, norm=norm)
-    rows = []
-    for _ in range(3): l.one_step(); rows.append(l.row(1))
+    rows = rows_of(l)
     bits = hashlib.sha256(b''.join(t.numpy().tobytes() for f in l.remembered().values() for t in f.state_dict().values())).hexdigest()
     answers[f'{name} {norm}'] = dict(rows=rows, bits=bits, bins=l.bins)
 answers['agree'] = [processes.agree(-7), processes.agree(processes.rank())]
