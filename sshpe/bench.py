@@ -121,7 +121,7 @@ def judging(L:Learner, # a learner
     def go():
         with autocast(L.device, p.precision):
             o = opinion(H, M[:,:r.pooled], r, p, flip)
-            return [targets(o, M, v, r, p, flip) for v in r.seen]
+            return [targets(o, M, v, None, r, p, flip) for v in r.seen]
     return go
 
 def operations(job)->list: # a function -> names of PyTorch's operations, in order

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEMO', 'JOBS', 'Parser', 'train_options', 'config_of', 'train', 'scores', 'evaluate', 'recipes', 'runs', 'box',
-           'predict', 'pseudo_label', 'verify', 'download', 'data', 'demo', 'sweep', 'collect', 'claims',
+           'predict', 'diagnose', 'pseudo_label', 'verify', 'download', 'data', 'demo', 'sweep', 'collect', 'claims',
            'evidence_options', 'bench', 'bench_options', 'use', 'source', 'data_options', 'parser', 'main']
 
 # %% ../nbs/15_cli.ipynb #24d65890
@@ -120,6 +120,16 @@ def predict(a):
     if a.json: print(json.dumps(found))
     else:
         for f in found: print(f'{f["photo"]}: {sum(s > .1 for s in f["scores"])} of {len(f["scores"])} joints above 0.1 -> {f["json"]}, {f["picture"]}')
+
+def diagnose(a):
+    "What the run's pseudo-labels are worth, and what they could still teach."
+    from sshpe import diagnose as d, result, run
+    from sshpe.data import load
+    c = run.facts(a.run)['config']
+    people = load(a.data or c['data'], a.root or ('' if a.data and a.data != c['data'] else c['root']) or None, a.split)
+    need((people.keypoints[...,2] > 0).any(), f'{people.name} has no labels to compare with: name a data set that has.')
+    found = d.diagnose(result.load(a.run, a.device), people[:a.people], seed=a.seed)
+    print(json.dumps(found) if a.json else run.columns(d.table(found)))
 
 def pseudo_label(a):
     "The run's own labels for a data set, as a COCO keypoint file."
@@ -271,6 +281,8 @@ def parser()->Parser:
     p.add_argument('--out', default='predictions', help='folder of the answers [predictions]')
     p = add('pseudo-label', "a data set with the run's own labels, as COCO keypoint json"); use(p); source(p, 'people', 'train')
     p.add_argument('--out', required=True, help='the file to write')
+    p = add('diagnose', "what a run's pseudo-labels are worth: one look against the pool, the gate, doubt, and what a student has left to learn"); use(p); source(p, '', 'train')
+    p.add_argument('--people', type=int, default=256, help='how many are asked about [256]'); p.add_argument('--seed', type=int, default=0, help='of the views [0]')
     p = add('data', 'look at a data set, or fetch one')
     data_options(p.add_subparsers(dest='task', metavar='TASK', required=True, parser_class=Parser))
     evidence_options(add); bench_options(add('bench', 'how fast the kit is here, against its networks alone and against the rivals'))
@@ -280,7 +292,7 @@ def parser()->Parser:
     return top
 
 # %% ../nbs/15_cli.ipynb #e2ff07ae
-JOBS = dict(train=train, evaluate=evaluate, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo, sweep=sweep, collect=collect, claims=claims, bench=bench,
+JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo, sweep=sweep, collect=collect, claims=claims, bench=bench,
             **{'pseudo-label': pseudo_label})
 
 def main(argv=None, # the words after `sshpe`

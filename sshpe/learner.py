@@ -14,11 +14,11 @@ from fastcore.basics import patch
 from . import processes
 from .check import InputError, need, write_atomic
 from .device import autocast, compiled, device_of, layout
-from .model import build, folded, following
+from .model import build, folded, following, start_of
 from .schedule import epoch, order, rate, total_steps, turn, weight
 from .step import fetch, step
 from .teacher import average, copy_of
-from .telemetry import shares, telemetry
+from .telemetry import agreement, shares, telemetry
 
 # %% ../nbs/13_learner.ipynb #455502e6
 class Learner:
@@ -28,8 +28,9 @@ class Learner:
                  skeleton, # their Skeleton
                  seed:int=0, # decides weights, order and views
                  device:str='auto', # see `device_of`
+                 first:int=0, # number of the first student: two students of one seed begin differently
                 ):
-        self.r, self.p, self.lab, self.unl, self.skeleton, self.seed = r, p, lab, unl, skeleton, seed
+        self.r, self.p, self.lab, self.unl, self.skeleton, self.seed, self.first = r, p, lab, unl, skeleton, seed, first
         self.device, self.T = device_of(device), total_steps(r, p, len(unl))
         self.pieces = list(zip(*(processes.pieces(getattr(p, n), p.accumulate, n) for n in ('n_labelled', 'n_unlabelled'))))
         self.students = [self.ready(self.new(s)).train() for s in range(r.students)]
@@ -42,7 +43,7 @@ class Learner:
     def new(self, s:int): # number of the student
         "A student's first weights."
         p = self.p
-        return build(p.backbone, len(self.skeleton), p.width, p.weights, self.seed*2+s, p.init, p.norm)
+        return build(p.backbone, len(self.skeleton), p.width, start_of(p.weights, self.first+s), self.seed*2+self.first+s, p.init, p.norm)
 
     def ready(self, f): # a network
         "On the device, in the layout; compiled if the preset says so."
@@ -111,10 +112,16 @@ def learn(self:Learner):
     processes.average_(w.grad for f in self.students for w in f.parameters() if w.grad is not None)
     processes.average_(b for f in self.remembered().values() for b in f.buffers() if b.is_floating_point())
     self.optimiser.step(); self.optimiser.zero_grad(set_to_none=True)
-    if self.r.teacher in ('ema', 'eman'):
+    if self.r.teacher in ('ema', 'eman') and weight(self.t, self.T, self.r, self.p):
         for f, g in zip(self.teachers, self.students): average(f, g, self.r.decay, self.r.teacher == 'eman')
     if (self.t+1)%epoch(self.p, len(self.unl)) == 0:
         for f, g in zip(self.past, self.students): f.load_state_dict(g.state_dict())
+
+@patch
+def begin_teaching(self:Learner):
+    "At the burn-in's end: teachers and copies of the past begin as their students."
+    for fs in ([] if self.teachers is self.students else self.teachers, self.past):
+        for f, g in zip(fs, self.students): f.load_state_dict(g.state_dict())
 
 @patch
 def begin_anew(self:Learner):
@@ -127,7 +134,9 @@ def begin_anew(self:Learner):
 def count(self:Learner, what:dict, unl):
     "Add what happened to the sums of this interval."
     new = {k: what[k]/(len(self.pieces)*processes.size()) for k in LOSSES if k in what}
-    if 'opinion' in what: new |= telemetry(what['opinion'], what['M'], unl, self.r, self.p, self.skeleton.flip)
+    if 'opinion' in what:
+        y, T, w, v = what['last']
+        new |= telemetry(what['opinion'], what['M'], unl, self.r, self.p, self.skeleton.flip) | agreement(y, T, w, unl, what['M'][:,v], self.p)
     for k, v in new.items(): self.sums[k] = self.sums.get(k, 0)+v
 
 # %% ../nbs/13_learner.ipynb #c8f7ea12
@@ -140,6 +149,7 @@ def one_step(self:Learner)->dict:
         now = time.perf_counter()
         self.phases[phase], then = self.phases.get(phase, 0)+now-then, now
     if self.t and self.t == turn(self.T, self.r): self.begin_anew()
+    if self.t and self.t == self.p.burn_in and not self.r.first: self.begin_teaching()
     if self.p.compile: torch.compiler.cudagraph_mark_step_begin()
     lam = weight(self.t, self.T, self.r, self.p)
     lookers = self.lookers() if lam else []
@@ -204,7 +214,7 @@ def numbers(x)->bool: # tensors, values, dicts and lists of them
 def fits(self:Learner, s:dict)->bool: # a state
     "Could `save` of such a learner have written it?"
     J, value = len(self.skeleton), lambda v: v is None or type(v) in (int, float)
-    shapes = dict(labelled=(), unlabelled=(), joints=(3,), kept=(3,), right=(2,), here=(2,), own=(2,), strong=(2, J), bins=(10,), bins_right=(10,))
+    shapes = dict(labelled=(), unlabelled=(), joints=(3,), kept=(3,), right=(2,), here=(2,), own=(2,), strong=(2, J), near=(3,), error=(2,), trust=(3, 2, 20), agree=(2,), bins=(10,), bins_right=(10,))
     steps = [0, *(r['step'] for r in s['rows']), s['t'], self.T]
     return (numbers(s) and all(type(t) is int for t in steps) and steps == sorted(steps) and all(v.shape == shapes[k] for k, v in s['sums'].items())
             and all(map(value, [s['seconds'], *s['phases'].values(), *(v for r in s['rows'] for v in r.values())]))
@@ -212,15 +222,23 @@ def fits(self:Learner, s:dict)->bool: # a state
 
 # %% ../nbs/13_learner.ipynb #37d61a5f
 @patch
+def restore(self:Learner, s:dict, # a state
+            networks:dict, # name -> network: those that it holds
+           )->Learner:
+    "Take over a state."
+    for k, f in networks.items(): f.load_state_dict(s['networks'][k])
+    self.optimiser.load_state_dict(dict(state=s['optimiser']['state'], param_groups=self.optimiser.state_dict()['param_groups']))
+    for k in PLAIN: setattr(self, k, s[k])
+    return self
+
+@patch
 def load(self:Learner, path):
     "Go on from a saved state; reads tensors and values, never code."
     try:
         with zipfile.ZipFile(path) as z: need(z.testzip() is None, 'damaged')
         s = torch.load(path, map_location=self.device, weights_only=True)
-        for k, f in self.remembered().items(): f.load_state_dict(s['networks'][k])
-        self.optimiser.load_state_dict(dict(state=s['optimiser']['state'], param_groups=self.optimiser.state_dict()['param_groups']))
+        self.restore(s, self.remembered())
         need(self.fits(s) and all(o[k].shape == w.shape for w, o in self.optimiser.state.items() for k in ('exp_avg', 'exp_avg_sq')), 'of another run')
-        for k in PLAIN: setattr(self, k, s[k])
         if processes.rank(): self.sums = {}  # the first process has what all have counted
     except Exception as e: raise InputError(f'{path} is not a saved state of this run ({type(e).__name__}): remove it to start over.') from e
 

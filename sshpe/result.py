@@ -23,7 +23,7 @@ from .metric import write_results
 from .protocol import read_split
 from .model import build
 from .skeleton import Skeleton
-from .training import answers, filled, headline, in_photo, others, score, settle
+from .training import answers, filled, headline, in_photo, others, remembered, score
 
 # %% ../nbs/14c_result.ipynb #075bdf34
 @dataclass
@@ -60,7 +60,7 @@ def load(where, # folder of a finished run
     where = Path(where)
     need(run.state(where) == 'finished', f'{where} is not a finished run: train it first, or go on with it.')
     c, device = run.facts(where), device_of(device)
-    r, p = settle(run.config({**c['config'], 'weights': ''}))
+    r, p = remembered(c)
     try: skeleton = skeleton_of(c.get('skeleton'))
     except InputError as e: raise InputError(f'{where}/config.json: {e}') from e
     nets = {}

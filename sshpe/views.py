@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEAK', 'STRONG', 'MEAN', 'STD', 'apply', 'compose', 'invert', 'mirrors', 'matrix', 'Uniform', 'Normal', 'Beta',
-           'Affine', 'keyed', 'draw', 'grid', 'warp', 'in_heatmap', 'row_statistics', 'crops', 'swap', 'move',
-           'move_points', 'shown', 'one_frame']
+           'Affine', 'keyed', 'draw', 'on_top', 'grid', 'warp', 'in_heatmap', 'row_statistics', 'crops', 'swap', 'move',
+           'move_points', 'shown', 'blackened', 'one_frame']
 
 # %% ../nbs/03_views.ipynb #cf0ab198
 import functools
@@ -122,7 +122,7 @@ def keyed(*key, # integers or integer arrays that broadcast against each other; 
 
 # %% ../nbs/03_views.ipynb #ed289dfd
 WEAK = Affine()
-STRONG = Affine(Normal(0, 30, -60, 60), .8, Normal(1, .25, .75, 1.25), .5)
+STRONG = Affine(Normal(0, 30, -60, 60), .8, Normal(1, .25, .75, 1.25), 0.) # on top of a weak view, mirrored as that is
 
 def draw(kinds, # one Affine for each view
          size:tuple, # (H,W)
@@ -131,6 +131,12 @@ def draw(kinds, # one Affine for each view
         )->torch.Tensor: # (B,V,2,3)
     "Views of each sample, from (key, sample, view) alone."
     return torch.stack([a.draw(keyed(*key, np.asarray(samples), v, n=4), size) for v, a in enumerate(kinds)], 1)
+
+def on_top(M:torch.Tensor, # (B,V,2,3)
+           first:int, # number of the first strong view
+          )->torch.Tensor: # (B,V,2,3)
+    "Strong views as second views of view 0's crop: both movements, one after the other (DualPose)."
+    return torch.cat([M[:,:first], compose(M[:,first:], M[:,:1])], 1)
 
 # %% ../nbs/03_views.ipynb #cce1ef3e
 def grid(M:torch.Tensor, # (B,2,3) or (B,V,2,3) input pixels to output pixels
@@ -213,6 +219,16 @@ def shown(R:torch.Tensor, # (B,2,3) from a view to the frame, picture pixels
          )->torch.Tensor: # (B,1,h,w) bool
     "Which heatmap pixels of the frame the view has seen."
     return (grid(in_heatmap(R, stride), size, size).abs() <= 1).all(-1)[:,None]
+
+# %% ../nbs/03_views.ipynb #5b1ac4e0
+def blackened(X:torch.Tensor, # (V,B,3,H,W) normalised pictures of the views
+              M:torch.Tensor, # (B,V,2,3) crop pixels to view pixels
+              first:int, # number of the first strong view
+             )->torch.Tensor: # (V,B,3,H,W)
+    "Strong views in which all that view 0 has not shown is 0, the mean colour, as if they were cut from its crop."
+    R = compose(M[:,first:], invert(M[:,:1]))
+    kept = shown(R.flatten(0, 1), 1, X.shape[-2:]).unflatten(0, R.shape[:2]).transpose(0, 1)
+    return torch.cat([X[:first], X[first:]*kept])
 
 # %% ../nbs/03_views.ipynb #aa0a9f26
 def one_frame(H:torch.Tensor, # (S,B,V,J,h,w) what S networks say about V views

@@ -101,6 +101,7 @@ class People:
                 c[y-2:y+3, x-2:x+3] = colour
         self.extent = r.uniform(.5*H, .9*H, n).astype(np.float32)
         self.matrix, self.size, self.margin = np.tile(np.eye(2, 3, dtype=np.float32), (n, 1, 1)), size, margin
+        self.photos = np.arange(n, dtype=np.uint32)
         self.inside = np.tile(np.array([-W, -H, 2*W, 2*H], np.float32), (n, 1))
     def __len__(self): return len(self.canvases)
     def batch(self, rows): return torch.from_numpy(self.canvases[np.atleast_1d(rows)]).permute(0, 3, 1, 2)

@@ -4,7 +4,7 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from helpers import gaussian, matrix3, moved, peak, two
 from sshpe.check import InputError
-from sshpe.denoise import gate, inside, pool, refine, winner
+from sshpe.denoise import gate, inside, pool, refine, threshold, winner
 from sshpe.views import one_frame
 
 seeds = st.integers(0, 2**32-1)
@@ -129,3 +129,26 @@ def test_from_views_to_pool_in_loops(seed):
     for j in range(3):
         c = peak(P[j], 'argmax')
         assert np.abs(c-(p[j]-1.5)/4).max() <= 1 and P[j].max() > .7 and P[j].min() > -.2
+
+# the rest of our own: a gate by share, a maximum without its floor
+
+@given(seeds, st.floats(.05, 1))
+def test_a_share_of_the_joints_passes(seed, keep):
+    P = torch.rand(2, 4, 5, 6, 4, generator=torch.Generator().manual_seed(seed))*torch.rand(2, 4, 5, 1, 1)
+    tau = threshold(P, .1, keep)
+    passed = (P.amax((-2, -1)) > tau).flatten(1).sum(1)
+    assert ((passed-keep*20).abs() <= 1).all()
+    for s in range(2):  # the highest ones
+        p = P[s].amax((-2, -1)).flatten().sort(descending=True).values
+        assert p[:int(passed[s])].min() > tau[s] >= p[int(passed[s]):].max() if passed[s] < 20 else True
+    assert threshold(P, .1) == .1
+
+@given(seeds)
+def test_a_maximum_above_its_floor(seed):
+    g = torch.Generator().manual_seed(seed)
+    H, seen = torch.rand(3, 2, 5, 4, generator=g), torch.rand(3, 1, 5, 4, generator=g) < .8
+    got = pool(H, seen, 'raised')
+    for j in range(2):
+        top = np.array([[max([float(H[v,j,y,x]) for v in range(3) if seen[v,0,y,x]], default=0.) for x in range(4)] for y in range(5)])
+        floor = np.sort(top.ravel())[9]  # the lower median of 20, as torch's
+        assert np.allclose(got[j], np.maximum(top-floor, 0), atol=1e-6)

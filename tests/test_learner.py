@@ -10,7 +10,7 @@ from sshpe.learner import Learner
 from sshpe.predict import predict
 from sshpe.schedule import order, rate, total_steps, weight
 from sshpe.step import Opinion, ask, fetch, labelled, mse, step
-from sshpe.telemetry import shares, telemetry
+from sshpe.telemetry import MEASURES, agreement, shares, telemetry
 from sshpe.model import PoseNet, build
 from sshpe.methods import DENOISE, RECIPES, SUPERVISED, recipe
 from sshpe.recipe import MINI, PAPER
@@ -86,6 +86,10 @@ def test_mse(seed):
     y, t, w = r.normal(size=(2, 3, 4, 5)), r.normal(size=(2, 3, 4, 5)), r.choice([0., 1.], (2, 3))
     truth = sum(w[b,j]*(y[b,j,i,k]-t[b,j,i,k])**2 for b, j, i, k in np.ndindex(y.shape))/y.size
     assert math.isclose(mse(torch.tensor(y), torch.tensor(t), torch.tensor(w)), truth, rel_tol=1e-5)
+    pixels = torch.tensor(w)[...,None,None].expand(-1, -1, 4, 5)
+    assert math.isclose(mse(torch.tensor(y), torch.tensor(t), pixels), truth, rel_tol=1e-5)
+    kept = w.sum()/w.size  # the mean over kept joints
+    assert math.isclose(mse(torch.tensor(y), torch.tensor(t), torch.tensor(w), 'kept'), truth/kept if kept else 0, rel_tol=1e-5)
 
 def label(store, i, M, p):
     "Targets and weights of person i in view M."
@@ -107,12 +111,19 @@ def test_labelled(v):
 
 # DualPose, from Eq. 1 to 3 of the denoising paper; nothing of ours but the networks
 
-def by_hand(store, rows, M):
-    return torch.tensor(np.stack([view(store.canvases[i].transpose(2, 0, 1), M, SIZE) for i in rows])).float()
+def uncovered(M, weak):
+    "Which pixels of view M the weak crop has shown: (H,W), 1 or 0."
+    x, y = places(M@np.linalg.inv(weak), SIZE)
+    return ((x >= -.5) & (x <= SIZE[1]-.5) & (y >= -.5) & (y <= SIZE[0]-.5)).astype(np.float32)
 
-def by_ours(store, rows, M):
+def by_hand(store, rows, M, weak=None):
+    seen = 1 if weak is None else uncovered(M, weak)
+    return torch.tensor(np.stack([view(store.canvases[i].transpose(2, 0, 1), M, SIZE)*seen for i in rows])).float()
+
+def by_ours(store, rows, M, weak=None):
     "The step's pictures to the last bit, so that no rectifier falls to the other side; `crops` has its own tests."
     x = crops(store.batch(rows), two(M).expand(len(rows), 1, 2, 3), SIZE)[0]
+    x = x if weak is None else x*torch.tensor(uncovered(M, weak))
     return x.contiguous(memory_format=torch.channels_last)
 
 def dualpose(f1, f2, lab, unl, rows, weak, strong, p, lam, see):
@@ -120,7 +131,8 @@ def dualpose(f1, f2, lab, unl, rows, weak, strong, p, lam, see):
     x = see(lab, rows, weak)
     supervised = sum(((f(x)-T)**2*W[:,:,None,None]).mean() for f in (f1, f2))  # Eq. 1
     with torch.no_grad(): He1, He2 = (f(see(unl, rows, weak)).double().numpy() for f in (f1, f2))  # Eq. 2
-    Hh1, Hh2 = (f(see(unl, rows, strong)) for f in (f1, f2))
+    strong = strong@weak  # a second movement of the weak crop
+    Hh1, Hh2 = (f(see(unl, rows, strong, weak)) for f in (f1, f2))
     R = strong@np.linalg.inv(weak)
     easy_to_hard = lambda H: torch.tensor(np.stack([moved(h, R, p.stride, S5.flip) for h in H]))
     unsupervised = ((Hh1-easy_to_hard(He2))**2).mean()+((Hh2-easy_to_hard(He1))**2).mean()  # Eq. 3
@@ -169,7 +181,7 @@ def denoised(answers, M, r, p):
             W[s,b,j] = Q.max() > r.tau and (q >= -.5).all() and (q <= (p.size[1]-.5, p.size[0]-.5)).all()
     return T, W
 
-@pytest.mark.parametrize('changes', [{}, dict(K=1, margin=.02), dict(sees='fresh', K=3, **{'weak.mirrored': 1.}),
+@pytest.mark.parametrize('changes', [{}, dict(K=1, margin=.02), dict(sees='pooled', K=3, **{'weak.mirrored': 1.}),
                                      dict(n_weak=2, tau=-math.inf)])
 def test_denoise_select_is_the_papers(changes):
     r, p = method('denoise-select', decode='quarter', **changes)
@@ -182,7 +194,7 @@ def test_denoise_select_is_the_papers(changes):
     loss, what = go(r)
     loss.backward(); ours = gradients(fs); clear(fs)
     M = np.concatenate([what['M'].double().numpy(), np.broadcast_to([[[[0, 0, 1.]]]], (3, len(r.kinds), 1, 3))], 2)
-    X = [torch.cat([by_ours(unl, [i], M[b,v]) for b, i in enumerate(rows)]) for v in range(len(r.kinds))]
+    X = [torch.cat([by_ours(unl, [i], M[b,v], M[b,0] if v >= r.n_weak else None) for b, i in enumerate(rows)]) for v in range(len(r.kinds))]
     with torch.no_grad(): answers = np.stack([np.stack([f(x).double().numpy() for x in X[:r.pooled]]) for f in fs])
     T, W = denoised(answers, M, r, p)
     # Eq. 8
@@ -360,8 +372,9 @@ def test_the_seed_decides_everything(name):
 def test_the_teacher_is_the_average_of_the_students_past():
     l = learner('pose-mum-plus', burn_in=1)
     f, g = l.students[0], l.teachers[0]
+    l.one_step()  # the burn-in's only step: the teacher begins as what the student is then
     truth = {k: v.double().clone() for k, v in f.state_dict().items()}
-    for _ in range(5):
+    for _ in range(4):
         l.one_step()
         now = f.state_dict()
         truth = {k: .6*truth[k]+.4*v.double() if v.is_floating_point() else v.clone() for k, v in now.items()}
@@ -464,33 +477,95 @@ def test_telemetry_by_counting(seed, tau, n_weak):
     store.extent *= 4  # large enough that some are right
     H, seen, mine = g.random((S, B, V, J, h, w)), g.random((B, V, 1, h, w)) < .7, g.random((S, B, J)) < .4
     chosen = g.random((S, B, J, h, w))*g.random((S, B, J, 1, 1))
-    o = Opinion(H=torch.tensor(H), seen=torch.tensor(seen), P=torch.zeros(S, B, J, h, w), u=torch.zeros(S, B, J),
-                own=torch.tensor(mine), chosen=torch.tensor(chosen))
-    c = {k: v.tolist() for k, v in telemetry(o, two(M), fetch(store, np.arange(B)), r, p, S5.flip).items()}
+    P, u = g.random((S, B, J, h, w))*g.random((S, B, J, 1, 1)), g.random((S, B, J))/3
+    o = Opinion(H=torch.tensor(H), seen=torch.tensor(seen), P=torch.tensor(P), u=torch.tensor(u),
+                own=torch.tensor(mine), chosen=torch.tensor(chosen), tau=tau)
+    counted = telemetry(o, two(M), fetch(store, np.arange(B)), r, p, S5.flip)
+    c = {k: v.tolist() for k, v in counted.items()}
     joints, kept, right, here, bins, bins_right, strong = [0]*3, [0]*3, [0]*2, [0]*2, [0]*10, [0]*10, [0.]*J
+    near, error, trust = [0]*3, 0., {(k, ok): [] for k in MEASURES for ok in (True, False)}
     for s, b, j in np.ndindex(S, B, J):  # joint j of view 0 is the person's joint k
         k = S5.flip[j] if np.linalg.det(M[b,0]) < 0 else j
         x, y, v = store.keypoints[b,k]
         q = (M[b,0]@[x, y, 1])[:2]
         v = int(v) if (q >= -.5).all() and (q <= (SIZE[1]-.5, SIZE[0]-.5)).all() else 0
-        far = np.linalg.norm(peak(chosen[s,b,j], 'argmax')*4+1.5-q)
-        good = bool(v) and far < .1*store.extent[b]*math.sqrt(abs(np.linalg.det(M[b,0])))
+        far, long = np.linalg.norm(peak(chosen[s,b,j], p.decode)*4+1.5-q), store.extent[b]*math.sqrt(abs(np.linalg.det(M[b,0])))
+        good = bool(v) and far < .1*long
         top = chosen[s,b,j].max(); keeps = int(top > tau)
         joints[v] += 1; kept[v] += keeps
         if v:
             i = min(int(top*10), 9)
             here[keeps] += 1; right[keeps] += good; bins[i] += 1; bins_right[i] += good
+            if keeps: near = [n+(far < a*long) for n, a in zip(near, (.05, .1, .2))]; error += good*(far/4)**2
+            tall = P[s,b,j].max(); its = tall, 1-2*u[s,b,j], 1-2*u[s,b,j]/tall
+            found = np.linalg.norm(peak(P[s,b,j], 'argmax')*4+1.5-q) < .1*long
+            for name, value in zip(MEASURES, its): trust[name, bool(found)].append(min(max(value, 0), 1-1e-6)*20//1)
         tops = np.where(seen[b,:,0], H[s,b,:,j], -1).max((1, 2))
         strong[k] += float(tops.argmax() >= n_weak)/S
     truth = dict(joints=joints, kept=kept, right=right, here=here, bins=bins, bins_right=bins_right)
     assert {k: c[k] for k in truth} == truth
     assert c['own'] == [mine[0].sum(), mine[0].size] and np.allclose(c['strong'], [strong, [B]*J], atol=1e-5)
-    x = shares({k: torch.tensor(v) for k, v in c.items()})
+    x = shares(counted)
     part = lambda a, b: round(a/b, 4) if b else None
+    assert c['near'] == near and np.allclose(c['error'], [error, right[1]], rtol=1e-4)
+    assert (x['right_05'], x['right_20']) == (part(near[0], here[1]), part(near[2], here[1]))
+    for k in MEASURES:  # the area under the curve, pair by pair
+        pairs = [(a > b)+(a == b)/2 for a in trust[k, True] for b in trust[k, False]]
+        assert abs(x['auc_'+k]-np.mean(pairs)) < 1e-4 if pairs else x['auc_'+k] is None
     assert x['kept'] == part(sum(kept), sum(joints))
     assert x['right_kept'] == part(right[1], here[1]) and x['right_dropped'] == part(right[0], here[0])
     assert (x['kept_absent'], x['kept_hidden'], x['kept_seen']) == tuple(map(part, kept, joints))
     assert x['own'] == part(mine[0].sum(), mine[0].size) and x['strong'] == part(round(sum(strong), 4), B*J)
+
+def test_agreement_by_counting():
+    g, B, J = np.random.default_rng(0), 6, 5
+    (r, p), store = method('dual-pose'), people(3, B)
+    y, T, w = g.random((B, J, 16, 8)), g.random((B, J, 16, 8)), g.random((B, J)) < .7
+    y[:3], M = T[:3]*.5, np.stack([matrix3(0, g.uniform(.7, 1.3), False, SIZE) for _ in range(B)])
+    count = [0, 0]
+    for b, j in zip(*np.nonzero(w)):
+        far = 4*np.linalg.norm(peak(y[b,j], 'argmax')-peak(T[b,j], 'argmax'))
+        count = [count[0]+(far < .1*store.extent[b]*math.sqrt(np.linalg.det(M[b]))), count[1]+1]
+    b = fetch(store, np.arange(B))
+    for weights in (torch.tensor(w).float(), torch.tensor(w).float()[...,None,None].expand(-1, -1, 16, 8)):
+        assert agreement(torch.tensor(y), torch.tensor(T), weights, b, two(M), p)['agree'].tolist() == count
+    assert count[1] > count[0] >= w[:3].sum()
+
+# what the loss leaves out, and ceilings
+
+@pytest.mark.parametrize('seed', range(4))
+def test_a_view_from_the_canvas_teaches_only_what_a_pooled_view_has_shown(seed):
+    r, p = method('dual-pose', strong_cut='canvas')
+    (f, g), _ = networks(r, p)
+    unl = fetch(people(2), np.arange(4))
+    what = step([f, g], [f, g], fetch(people(1), np.arange(4)), unl, r, p, S5.flip, 1., seed, 0)[1]
+    _, T, w, v = what['last']
+    M = np.concatenate([what['M'].double().numpy(), np.broadcast_to([[[[0, 0, 1.]]]], (4, 2, 1, 3))], 2)
+    assert w.shape == T.shape and 0 < w.sum() < w.numel()
+    for b in range(4):
+        x, y = places(heatmap3(M[b,v]@np.linalg.inv(M[b,0]), p.stride), p.map)
+        off = np.minimum(np.minimum(x+.5, p.map[1]-.5-x), np.minimum(y+.5, p.map[0]-.5-y))  # how far inside the weak view
+        for j in range(5): assert np.array_equal(w[b,j].numpy()[abs(off) > 1e-3] > 0, (off > 0)[abs(off) > 1e-3])
+
+@pytest.mark.parametrize('oracle', ['gate', 'kept places', 'all places'])
+def test_hidden_labels_correct_targets(oracle):
+    r, p = method('denoise-select', oracle=oracle, tau=-math.inf if oracle == 'all places' else .05)
+    fs, _ = networks(r, p)
+    store = people(2)
+    store.extent *= 4
+    go = lambda r: step(fs, fs, fetch(people(1), np.arange(6)), fetch(store, np.arange(6)), r, p, S5.flip, 1., 0, 0)[1]
+    (_, T, W, v), (_, T0, W0, _), M = go(r)['last'], go(replace(r, oracle=''))['last'], go(r)['M'].numpy()
+    counts = [0, 0]
+    for i in range(6):
+        t, w = label(store, i, np.vstack([M[i,v], [0, 0, 1]]), p)
+        for j in range(5):
+            far = np.linalg.norm(peak(T0[i,j].numpy(), p.decode)*4+1.5-peak(t[j], 'dark')*4-1.5)
+            right = w[j] and far < .1*store.extent[i]*math.sqrt(abs(np.linalg.det(M[i,v,:,:2])))
+            truth = {'gate': W0[i,j]*right, 'kept places': W0[i,j]*w[j], 'all places': w[j]}[oracle]
+            assert W[i,j] == truth
+            if truth: assert np.allclose(T[i,j], T0[i,j] if oracle == 'gate' else t[j], atol=1e-4); counts[0] += 1
+            else: counts[1] += 1
+    assert min(counts) > 0
 
 # prediction
 

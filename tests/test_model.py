@@ -1,10 +1,10 @@
 "The pose network: shapes, what can be touched, folding, weights from files and from seeds."
-import pickle, warnings
+import pickle, time, warnings
 import numpy as np, pytest, torch, torch.nn as nn
 import helpers
 from sshpe.check import InputError
 from sshpe.model import (BACKBONES, NARROW, STAGES, PoseNet, backbone, build, folded, high_resolution, load_backbone,
-                         narrow)
+                         narrow, start_of)
 
 def small(seed=0, **kw): return build('narrow18', 5, 8, seed=seed, **kw)
 
@@ -110,16 +110,19 @@ def test_nobody_trained_the_narrow_ones_on_imagenet(name):
     with pytest.raises(InputError, match=f"no ImageNet weights of {name}.*weights=''"): build(name, 3, 8, 'imagenet')
 
 @pytest.mark.parametrize('name', ['resnet18', 'hrnet_w32'])
-def test_without_the_hub_one_warning_and_random_weights(monkeypatch, name):
-    import timm
-    real = timm.create_model
-    def offline(name, pretrained=False, **kw):
-        if pretrained: raise OSError('no network')
-        return real(name, **kw)
-    monkeypatch.setattr(timm, 'create_model', offline)
-    with pytest.warns(UserWarning, match=name) as w: build(name, 3, 8, 'imagenet')
-    assert len(w) == 1
-    with warnings.catch_warnings(): warnings.simplefilter('error'); build(name, 3, 8)
+def test_without_the_hub_one_sentence_and_soon(monkeypatch, name):
+    import urllib.request
+    def silence(*a, timeout, **k): time.sleep(timeout); raise OSError('no network')
+    monkeypatch.setattr(urllib.request, 'urlopen', silence)
+    monkeypatch.setenv('HF_HUB_CACHE', '/nowhere')
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=f'{name}.*could not be fetched.*weights=PATH.*weights=random'): build(name, 3, 8, 'imagenet')
+    assert time.monotonic()-begun < 10
+    assert build(name, 3, 8, 'random').head.weight.equal(build(name, 3, 8).head.weight)
+
+def test_two_students_begin_differently():
+    assert [start_of('imagenet', s) for s in range(3)] == ['imagenet', 'imagenet:2', 'imagenet']
+    assert [start_of('a.pt,b.pt', s) for s in range(2)] == ['a.pt', 'b.pt'] and start_of('', 1) == '' and start_of('a.pt', 1) == 'a.pt'
 
 # weights from files
 
@@ -160,6 +163,7 @@ def test_a_hub_with_a_classifier_gives_hrnet_its_backbone(tmp_path, monkeypatch)
     def hub(name, pretrained=False, **kw):
         return real('hrnet_w18_small', pretrained, pretrained_cfg_overlay=dict(file=str(tmp_path/'w.pt')), **kw)
     monkeypatch.setattr(timm, 'create_model', hub)
+    monkeypatch.setattr('sshpe.model.hub_answers', lambda kind: True)
     with warnings.catch_warnings(): warnings.simplefilter('error'); net = build('hrnet_w32', 3, weights='imagenet').eval()
     x, seen = torch.randn(1, 3, 64, 64), {}
     with torch.no_grad():

@@ -27,9 +27,9 @@ def test_recipes_say_what_the_papers_say():
     r = RECIPES['supervised']; assert r.lam == 0 and r.students == 1
     r = RECIPES['dual-pose']  # Eq. 2, 3: the other student's weak heatmaps, whole, on one strong view
     assert (r.students, r.teacher, r.n_weak, r.K, r.sees) == (2, 'student', 1, 0, 'fresh')
-    assert (r.refined, r.tau, r.margin, r.paths) == (False, -math.inf, math.inf, ((),))
+    assert (r.refined, r.gate, r.tau, r.margin, r.paths) == (False, 0, None, math.inf, ((),))
     r = RECIPES['denoise-select']  # section 3.2: one weak and K strong views, their maximum, tau 0.1, refined; Eq. 7
-    assert (r.students, r.teacher, r.n_weak, r.pool, r.tau, r.refined) == (2, 'student', 1, 'max', .1, True)
+    assert (r.students, r.teacher, r.n_weak, r.pool, r.refined) == (2, 'student', 1, 'max', True) and recipe('denoise-select', 'paper')[0].tau == .1
     assert r.K >= 1 and math.isfinite(r.margin)
     assert (r.epochs, r.drops) == (100, (70, 90))
     r = RECIPES['pose-mum-plus']  # section 3: EMAN, groups of 4, unmixed after the encoder; 4x3 tiles at 256x192
@@ -112,8 +112,10 @@ def test_override(key, text, get):
     assert all(getattr(q, f.name) == getattr(r, f.name) for f in fields(r) if f.name != head)
 
 def test_a_wider_view_needs_a_wider_canvas():
-    r = override(RECIPES['denoise-select'], 'strong.scale', 'Uniform(1, 3)')
-    assert r.margin_of_canvas >= 3
+    r = RECIPES['denoise-select']
+    wide = override(r, 'strong.scale', 'Uniform(1, 3)')
+    assert wide.margin_of_canvas == r.margin_of_canvas  # it shows no more than the weak crop does
+    assert override(wide, 'strong_cut', 'canvas').margin_of_canvas >= 3 and override(r, 'weak.scale', 'Uniform(1, 3)').margin_of_canvas >= 3
 
 def test_perturbations_are_reached_by_name():
     mix = lambda **k: perturbations(recipe('pose-mum-plus', **k)[0])['mix']
@@ -177,13 +179,13 @@ def test_recipe():
 
 def test_changed_tiles_reach_the_mix(): assert recipe('pose-mum-plus', 'mini', tiles='(6, 4)')[0].paths[0][0].tiles == (6, 4)
 
-def test_the_gate_belongs_to_the_scale_unless_it_is_given_or_open():
-    p = replace(MINI, gates=((.1, .35), (.2, .6)))
-    tau = lambda name, p=p, **k: at_scale(RECIPES[name], p, **k)[0].tau
-    assert tau('denoise-select') == .35 and tau('denoise-select', PAPER) == .1
-    assert (tau('denoise-tau-0.2'), tau('denoise-tau-0.3'), tau('denoise-tau-0')) == (.6, .3, 0)
-    assert tau('denoise-select', tau='.1') == .1
-    assert tau('dual-pose') == -math.inf and tau('dual-pose', tau='.2') == .2
+def test_a_gate_is_one_of_the_scales_and_tau_is_always_itself():
+    tau = lambda name, preset='mini', **k: recipe(name, preset, **k)[0].tau
+    for preset, taus in (('paper', (0, .1, .2, .3)), ('mini', MINI.taus[1:])):
+        assert tuple(tau(n, preset) for n in ('denoise-tau-0', 'denoise-select', 'denoise-tau-0.2', 'denoise-tau-0.3')) == taus
+        assert tau('dual-pose', preset) == -math.inf and tau('dual-pose', preset, gate=3) == taus[2]
+        assert tau('denoise-select', preset, tau='.1') == .1 == tau('dual-pose', preset, tau=.1)  # the same number at every scale
+    assert tau('denoise-select', taus=(0, 0, .5, .6, .7)) == .5
 
 def test_drops_belong_to_whom_the_schedule_belongs():
     r, p = recipe('dual-pose', 'mini', drops='(.5, .8)')

@@ -2,7 +2,7 @@
 import math
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
-from sshpe.uncertainty import SELECTIONS, deviation, own, select, uncertainty
+from sshpe.uncertainty import SELECTIONS, deviation, own, relative, select, surer, uncertainty
 from test_denoise import case, seeds, shapes
 
 @given(seeds, shapes)
@@ -63,3 +63,11 @@ def test_the_closest_pair_by_enumeration(seed):
         d = {(i, k): np.hypot(*(at(i, b, j)-at(k, b, j))) for i in (0, 2) for k in (1, 3)}
         best = [np.allclose(T[2,b,j], (P[i,b,j]+P[k,b,j])/2) for (i, k), x in d.items() if x == min(d.values())]
         assert any(best)
+
+def test_selection_by_relative_doubt():
+    "A faint map that varies little is not surer than a high one that varies a little more."
+    P, u = torch.tensor([[[.2]], [[.9]]])[...,None,None], torch.tensor([[[.05]], [[.1]]])  # .25 and .11 of the peak
+    (chosen, own), (theirs, _) = relative(P, u, 0.), surer(P, u, 0.)
+    assert own.flatten().tolist() == [False, True] and chosen.flatten().tolist() == pytest.approx([.9, .9])
+    assert theirs.flatten().tolist() == pytest.approx([.2, .2])
+    assert relative(P, u, .5)[0].flatten().tolist() == pytest.approx([.9, .2])  # the margin: both learn from the other

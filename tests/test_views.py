@@ -176,6 +176,51 @@ def test_shown_in_whole_pixels():
     assert V.shown(torch.tensor([[[-1., 0, 15], [0, 1, 0]]]), 4, (6, 4)).all()
     assert V.shown(torch.tensor([[[1., 0, 4], [0, 1, 0]]]), 4, (6, 4))[0,0,0].tolist() == [False, True, True, True]
 
+# strong views on top of the weak one
+
+turns = st.tuples(st.floats(-60, 60), st.floats(.75, 1.25), sides)
+
+@settings(max_examples=20)
+@given(seeds, turns, turns, turns)
+def test_a_strong_view_is_a_second_warp_of_the_weak_crop(seed, weak, first, second):
+    "Cut the weak crop, then warp that crop as a picture of its own: to within interpolation the same pixels."
+    size, g = (48, 32), np.random.default_rng(seed)
+    y, x = np.mgrid[:96, :64]/9.
+    waves = [np.sin(g.uniform(-1, 1)*x+g.uniform(-1, 1)*y+g.uniform(0, 6)) for _ in range(3)]  # smooth, so that two interpolations cost little
+    canvas = torch.tensor(128+100*np.stack(waves)).to(torch.uint8)[None]
+    A = [matrix3(*v, size) for v in (weak, first, second)]
+    M = V.on_top(two(np.stack(A))[None], 1)
+    assert np.allclose(M[0,0], A[0][:2], atol=1e-4) and all(np.allclose(M[0,k], (A[k]@A[0])[:2], atol=1e-3) for k in (1, 2))
+    X = V.blackened(V.crops(canvas, M, size), M, 1)
+    crop = view(canvas[0].numpy(), A[0], size)
+    for k in (1, 2):
+        px, py = places(A[k], size)
+        theirs = np.stack([sample(c, px, py) for c in crop])
+        deep = (px > 1) & (px < size[1]-2) & (py > 1) & (py < size[0]-2)  # the two differ where the crop ends between two pixels
+        far = (px < -1) | (px > size[1]) | (py < -1) | (py > size[0])
+        assert np.abs(X[k,0].numpy()-theirs)[:,deep].max(initial=0) < .12 and not X[k,0][:,far].any() and not theirs[:,far].any()
+
+@given(seeds, turns, turns)
+def test_what_the_weak_crop_has_not_shown_is_black_pixel_by_pixel(seed, weak, strong):
+    size = (12, 8)
+    M = V.on_top(two(np.stack([matrix3(*weak, size), matrix3(*strong, size)]))[None], 1)
+    X = V.blackened(torch.ones(2, 1, 3, *size), M, 1)
+    assert (X[0] == 1).all()  # the weak view itself
+    back = np.linalg.inv(matrix3(*strong, size))
+    for i, j in np.ndindex(size):
+        x, y, _ = back@[j, i, 1]
+        edge = min(abs(x+.5), abs(x-size[1]+.5), abs(y+.5), abs(y-size[0]+.5))
+        if edge > 1e-3: assert bool(X[1,0,0,i,j]) == (-.5 < x < size[1]-.5 and -.5 < y < size[0]-.5)
+
+def test_strong_views_are_harder_than_weak_ones():
+    "On top of the weak view: more turned, and scales that the weak one never has (DualPose's code; 0.56 to 1.56)."
+    M = V.on_top(V.draw((V.WEAK, V.STRONG), (96, 64), np.arange(4000), 0), 1).numpy().astype(float)
+    scale, angle = 1/np.sqrt(np.abs(np.linalg.det(M[...,:2]))), lambda m: np.degrees(np.arctan2(m[:,1,0], m[:,1,1]))
+    weak, strong = angle(M[:,0]), angle(M[:,1])
+    assert strong.std() > 1.3*weak.std() and scale[:,1].std() > 1.3*scale[:,0].std()
+    assert np.allclose([scale[:,1].min(), scale[:,1].max()], [.75**2, 1.25**2], atol=1e-4) and (np.linalg.det(M[:,0,:,:2]) > 0).mean() > .4
+    assert (np.sign(np.linalg.det(M[:,0,:,:2])) == np.sign(np.linalg.det(M[:,1,:,:2]))).all()  # mirrored as the weak view is
+
 @settings(max_examples=25)
 @given(seeds, st.lists(some, min_size=6, max_size=6), st.sampled_from([2, 4]))
 def test_one_frame_view_by_view(seed, vs, stride):

@@ -23,7 +23,7 @@ from ..perturb import perturb
 from ..sources import people_of, source
 from ..teacher import looking
 from ..training import filled, upright
-from ..views import crops, draw as draw_views, one_frame
+from ..views import blackened, crops, draw as draw_views, one_frame
 
 # %% ../../nbs/explore/00b_people.ipynb #6de20c06
 MARGIN = 2. # canvases are twice as large as a crop: wide enough for any view of the explorers
@@ -81,11 +81,13 @@ def look(x:result.Result, # networks
     rows = (i+np.arange(len(filled([i], r))))%len(store)  # teachers who look at mixed views need company
     b = fetch(store, rows, nets[0].head.weight.device)
     M = draw_views((kind,)*(v+1), p.size, rows, seed, 'ask')[:,v:] if v else torch.eye(2, 3).expand(len(rows), 1, 2, 3)
-    X = crops(b.canvas, M.to(b.canvas.device), p.size)[0]
+    M = torch.cat([torch.eye(2, 3).expand_as(M), M], 1).to(b.canvas.device)
+    X = crops(b.canvas, M, p.size)
+    X = (X if weak or r.strong_cut == 'canvas' else blackened(X, M, 1))[1]
     none, hides = X.new_zeros(len(rows), 0, 2), () if weak else r.look
     def answer(s, f): return f(*perturb(hides, X, none, none[...,0] > 0, rows, seed, s, 'look', v-r.n_weak))[0].float()
     with looking({*nets}, 'eval'): own = torch.stack([answer(s, f) for s, f in enumerate(nets)])
-    return M[0,0], X[0].cpu(), own.cpu()
+    return M[0,1].cpu(), X[0].cpu(), own.cpu()
 
 # %% ../../nbs/explore/00b_people.ipynb #192afcce
 @dataclass(frozen=True, eq=False)
