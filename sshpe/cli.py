@@ -191,7 +191,7 @@ def sweep(a):
 def collect(a):
     "Write finished runs down."
     from sshpe import evidence, run
-    said = evidence.collect(a.runs or run.home()/'runs/mini', a.to or run.home()/'data/results/mini')
+    said = evidence.collect(a.runs or run.home()/'runs/mini', a.to or run.home()/'data/results/mini', evidence.TUNING if a.tuning else evidence.SEEDS)
     for n, what in said.items():
         if what not in ('known', 'written'): print(f'{n}: left out, {what}')
     print(f'{sum(s in ("known", "written") for s in said.values())} runs, {sum(s == "written" for s in said.values())} of them new')
@@ -199,7 +199,11 @@ def collect(a):
 def claims(a):
     "What both papers claim, and what our runs say."
     from sshpe import evidence, ledger
-    found = ledger.verdicts(evidence.results(a.results or None), a.paper, a.table, a.verdict)
+    known = evidence.results(a.results or None)
+    if not known and not a.results:
+        known = evidence.first_ledger()
+        print('These runs are of the first miniature (96x64, 900 steps); those of the present scale are not collected yet.', file=sys.stderr)
+    found = ledger.verdicts(known, a.paper, a.table, a.verdict)
     print(json.dumps(found) if a.json else ledger.report(found))
 
 # %% ../nbs/15_cli.ipynb #ecb000d3
@@ -213,6 +217,7 @@ def evidence_options(add): # function that adds a command
     p.add_argument('--retry', action='store_true', help='try failed runs again')
     p = add('collect', 'write finished runs down, a few kilobytes each'); p.add_argument('runs', nargs='?', default='', metavar='RUNS', help='folder of runs [runs/mini]')
     p.add_argument('to', nargs='?', default='', metavar='TO', help='folder of the small files [data/results/mini]')
+    p.add_argument('--tuning', action='store_true', help='collect runs with tuning seeds, 100 to 199, instead')
     p = add('claims', "both papers' claims, and what our runs say about each"); p.add_argument('--json', action='store_true', help='print json and nothing else')
     p.add_argument('--paper', default='', help='denoise or pose-mum [both]'); p.add_argument('--table', default='', help="e.g. 'Table 4' [all]")
     p.add_argument('--verdict', default='', help='confirmed, contradicted, open or not run [all]')

@@ -171,10 +171,10 @@ def sane_preset(p): # a Preset; raises `InputError`
     need(min(p.steps, p.burn_in, p.ramp, p.workers, p.save_every, p.validate) >= 0, 'steps, burn_in, ramp, workers, save_every and validate must be 0 or more.')
 
 PAPER = Preset('paper', workers=2)
-MINI = Preset('mini', size=(192, 128), exact=True, decode='dark', backbone='narrow18', width=32, init='he', weights='',
-              tiles=(3, 2), taus=(-math.inf, 0., .7, .8, .9), n_labelled=16, n_unlabelled=16, lr=3e-3,
-              steps=2700, drops=(.7, .9), burn_in=900, ramp=150, every=50)
-TINY = replace(MINI, name='tiny', size=(96, 64), sigma=1.5, width=48, n_labelled=8, n_unlabelled=8, steps=12, burn_in=4, ramp=2, every=4)
+MINI = Preset('mini', size=(192, 128), sigma=1.5, exact=True, decode='dark', backbone='narrow18', width=32, init='he', weights='',
+              tiles=(3, 2), taus=(-math.inf, 0., .5, .6, .7), n_labelled=8, n_unlabelled=8, lr=3e-3,
+              steps=3600, drops=(.85, .95), burn_in=600, ramp=150, every=100)
+TINY = replace(MINI, name='tiny', size=(96, 64), width=48, steps=12, burn_in=4, ramp=2, every=4)
 PRESETS = {p.name: p for p in (TINY, MINI, PAPER)}
 
 # %% ../nbs/11_recipe.ipynb #440cc868

@@ -1,8 +1,9 @@
 "Every row of every table is a method that can be run; methods differ where the papers say so."
 import math
 from dataclasses import fields
-import pytest
+import numpy as np, pytest
 from sshpe.check import InputError
+from sshpe.views import WEAK
 from sshpe.methods import BASES, HARD, RECIPES, difference, method, recipe
 from sshpe.mum import Mix
 from sshpe.occlude import JointCutout
@@ -39,7 +40,7 @@ def test_no_row_stands_twice():
 def changes(a, b): return set(difference(RECIPES[a], RECIPES[b])) - {'epochs', 'drops'}
 
 @pytest.mark.parametrize('a, b, what', [
-    ('dual-pose', 'multi-view', {'K'}), ('multi-view', 'multi-view-refine', {'gate', 'refined'}), ('multi-view-refine', 'denoise-select', {'margin'}),
+    ('dual-pose', 'multi-view', {'K', 'strong', 'strong_cut'}), ('multi-view', 'multi-view-refine', {'gate', 'refined'}), ('multi-view-refine', 'denoise-select', {'margin'}),
     ('pose-cons', 'pose-cons-ema-0.6', {'teacher'}), ('pose-cons-ema-0.6', 'pose-cons-eman-0.6', {'teacher', 'teacher_bn'}), ('pose-cons', 'mum', {'paths'}),
     ('pose-mum-at', 'pose-mum', {'sees'}), ('pose-mum', 'pose-mum-plus', {'teacher', 'teacher_bn'}), ('pose-mum-plus', 'pose-mum-plus-0.9', {'decay'}),
     ('pseudo-pose', 'data-distill', {'n_weak', 'pool'}), ('denoise-select', 'denoise-mum', {'paths'}), ('denoise-mum', 'denoise-doubt', {'look'})])
@@ -66,4 +67,8 @@ def test_a_method_is_defined_in_a_line(monkeypatch):
     with pytest.raises(InputError, match='sspcm-mum'): recipe('sspcm-mun')
 
 def test_strong_views_are_strong():
-    assert HARD.turned == 1 and HARD.scale.a < 1 and HARD.scale.quantile(.1) < .8
+    "Turned more, and scaled further than the weak ones."
+    u = np.random.default_rng(0).random((20000, 4))
+    spread = lambda a: (np.where(u[:,1] < a.turned, a.rotation.quantile(u[:,0]), 0).std(), a.scale.quantile(u[:,2]).min(), a.scale.quantile(u[:,2]).max())
+    (turn, small, large), (weak_turn, weak_small, weak_large) = spread(HARD), spread(WEAK)
+    assert turn > 1.3*weak_turn and small < weak_small-.1 and large > weak_large+.1
