@@ -103,7 +103,7 @@ def runs(a):
     if a.json: print(json.dumps(rows))
     else: print(run.columns(rows) or f'there is no run under {a.root}/ yet: `sshpe train --help`')
 
-# %% ../nbs/15_cli.ipynb #4f64d974
+# %% ../nbs/15_cli.ipynb #ce476b1d
 def box(text:str)->tuple: # 'x,y,w,h'
     "A box from text."
     v = [value(t) for t in text.split(',')]
@@ -131,6 +131,7 @@ def diagnose(a):
     found = d.diagnose(result.load(a.run, a.device), people[:a.people], seed=a.seed)
     print(json.dumps(found) if a.json else run.columns(d.table(found)))
 
+# %% ../nbs/15_cli.ipynb #4f64d974
 def pseudo_label(a):
     "The run's own labels for a data set, as a COCO keypoint file."
     from sshpe import result

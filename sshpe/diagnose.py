@@ -34,14 +34,14 @@ def alone(o, r): # an Opinion, its recipe; -> Opinion
     "What the first look by itself would teach."
     return judge(o.H[:,:,:1], o.seen[:,:1], replace(r, n_weak=1, K=0))
 
-def direction(f, y:torch.Tensor, T, w, b:Batch, M:torch.Tensor, x)->dict: # a network, what it paints on view M (B,2,3), its target
+def direction(f, y:torch.Tensor, target, b:Batch, M:torch.Tensor, x)->dict: # a network, what it paints on view M (B,2,3), its target
     "Where the unlabelled loss pulls a student, against where the hidden labels would: their cosine, and the share of the latter's length."
     p, flip = x.preset, x.skeleton.flip
     true, v = move_points(b.xyv[...,:2], M, flip), swap(b.xyv[...,2], M, flip)
     there = ((v > 0) & inside(true, p.map, p.stride)).float()
     goal = mse(y, encode(true, p.map, p.stride, p.sigma, p.exact), there)
     weights = [w for w in f.parameters() if w.requires_grad]
-    pull, should = (torch.cat([g.flatten() for g in torch.autograd.grad(l, weights, retain_graph=True)]) for l in (mse(y, T, w), goal))
+    pull, should = (torch.cat([g.flatten() for g in torch.autograd.grad(l, weights, retain_graph=True)]) for l in (mse(y, *target), goal))
     along = pull@should
     return dict(cosine=float(along/(pull.norm()*should.norm()).clamp(min=1e-12)), pull=float(along/should.norm().square().clamp(min=1e-12)))
 
@@ -49,11 +49,11 @@ def taught(x, o, M, X, b:Batch, seed:int=0)->dict: # name -> value
     "What the first student would learn from these targets: its agreement with them, and the direction of its gradient."
     r, p, flip = x.recipe, x.preset, x.skeleton.flip
     v, f = r.seen[0], list(x.networks.values())[0]
-    T, w = targets(o, M, v, b, r, p, flip)[0]
+    T, w, shown = targets(o, M, v, b, r, p, flip)[0]
     grad = [q.requires_grad for q in f.parameters()]
     f.requires_grad_()
     y = f(*harder(r.paths[0], X[v], (T, w), b, p.stride, seed, 0, 0))
-    out = shares_of(agreement(y.detach(), T, w, b, M[:,v], p)['agree']) | direction(f, y, T, w, b, M[:,v], x)
+    out = shares_of(agreement(y.detach(), T, w, b, M[:,v], p)['agree']) | direction(f, y, (T, w, shown), b, M[:,v], x)
     for q, g in zip(f.parameters(), grad): q.requires_grad_(g)
     return out
 

@@ -104,7 +104,7 @@ def people(self:Learner, i:int): # number of the piece
     agenda = (divmod(self.t*n+i+k, n) for k in range(1, self.p.workers+1))
     return self.coming((self.t, i), [at for at in agenda if at[0] < self.T])
 
-# %% ../nbs/13_learner.ipynb #2fc30120
+# %% ../nbs/13_learner.ipynb #09cd03f6
 @patch
 def learn(self:Learner):
     "Optimiser, then teachers; what processes share is shared here."
@@ -130,12 +130,13 @@ def begin_anew(self:Learner):
         f.load_state_dict(g.state_dict()); g.load_state_dict(self.new(s).state_dict())
     self.optimiser.state.clear()
 
+# %% ../nbs/13_learner.ipynb #2fc30120
 @patch
 def count(self:Learner, what:dict, unl):
     "Add what happened to the sums of this interval."
     new = {k: what[k]/(len(self.pieces)*processes.size()) for k in LOSSES if k in what}
     if 'opinion' in what:
-        y, T, w, v = what['last']
+        y, (T, w, _), v = what['last']
         new |= telemetry(what['opinion'], what['M'], unl, self.r, self.p, self.skeleton.flip) | agreement(y, T, w, unl, what['M'][:,v], self.p)
     for k, v in new.items(): self.sums[k] = self.sums.get(k, 0)+v
 

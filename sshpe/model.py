@@ -143,7 +143,7 @@ def narrow(name:str)->nn.Module: # one of `NARROW`
     net.conv1 = nn.Conv2d(3, 16, 5, 2, 2, bias=False)
     return net
 
-# %% ../nbs/06_model.ipynb #0e387ada
+# %% ../nbs/06_model.ipynb #7e5bf9c1
 def start_of(weights:str, # one start for all, or several with commas between them
              student:int, # number of the student
             )->str:
@@ -170,6 +170,7 @@ def hub_answers(kind:str, # timm's name
     t = threading.Thread(target=ask, daemon=True); t.start(); t.join(seconds)
     return bool(answered)
 
+# %% ../nbs/06_model.ipynb #0e387ada
 def pretrained(name:str, # one of `BACKBONES`
                second:bool, # another set of weights than timm's default, where there is one
                **bare)->nn.Module:

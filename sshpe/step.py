@@ -40,13 +40,14 @@ def fetch(store, # a Store
 # %% ../nbs/12d_step.ipynb #1110aa4a
 def mse(y:torch.Tensor, # (B,J,h,w) predicted
         t:torch.Tensor, # (B,J,h,w) target, no gradient
-        w:torch.Tensor, # (B,J) weights of joints, or (B,J,h,w) of pixels
+        w:torch.Tensor, # (B,J) weights
+        shown:torch.Tensor|None=None, # (B,1,h,w) bool: pixels that count; None = all
         over:str='all', # a mean over 'all' joints, or over the 'kept' ones: those with a weight
        )->torch.Tensor: # scalar
     "Mean squared error with a weight per joint (denoising paper, Eq. 1)."
-    w = w[...,None,None] if w.dim() == 2 else w
-    loss = ((y.float()-t)**2*w).mean()
-    return loss if over == 'all' else loss/(w.amax((-2, -1)) > 0).float().mean().clamp(min=1/w[...,0,0].numel())
+    each = w[...,None,None] if shown is None else w[...,None,None]*shown
+    loss = ((y.float()-t)**2*each).mean()
+    return loss if over == 'all' else loss/(w > 0).float().mean().clamp(min=1/w.numel())
 
 # %% ../nbs/12d_step.ipynb #cc3bd35e
 def labelled(b:Batch, r, p, flip, # people, recipe, preset, `Skeleton.flip`
@@ -58,7 +59,7 @@ def labelled(b:Batch, r, p, flip, # people, recipe, preset, `Skeleton.flip`
     w = (v > 0) & inside(xy, p.map, p.stride)
     return crops(b.canvas, M, p.size)[0], encode(xy, p.map, p.stride, p.sigma, p.exact), w.float()
 
-# %% ../nbs/12d_step.ipynb #8f6a1d33
+# %% ../nbs/12d_step.ipynb #73558e01
 def views(b:Batch, r, p, # people, recipe, preset
           *key, # seed, step, …
           upright:bool=False, # the first view shows people as they stand
@@ -86,6 +87,7 @@ class Opinion:
     own:torch.Tensor # (S,B,J) bool: is it its own?
     tau:object # the gate: a number, or (S,1,1)
 
+# %% ../nbs/12d_step.ipynb #8f6a1d33
 def judge(H:torch.Tensor, # (N,B,V,J,h,w) heatmaps of N teachers in one frame
           seen:torch.Tensor, # (B,V,1,h,w) bool, which view has seen which pixel
           r, # recipe
@@ -110,23 +112,24 @@ def looks(f, X, r, b:Batch, *key): # a network, the views' pictures, recipe, peo
     hide = lambda v, x: perturb(r.look, x, none, none[...,0] > 0, b.number, *key, 'look', v, first=b.first)
     return [f(x) for x in X[:r.n_weak]]+[f(*hide(v, x)) for v, x in enumerate(X[r.n_weak:r.pooled])]
 
-# %% ../nbs/12d_step.ipynb #13b17537
+# %% ../nbs/12d_step.ipynb #c9e325e4
 @torch.no_grad()
-def targets(o:Opinion, M:torch.Tensor, v:int, b:Batch, r, p, flip): # M (B,V',2,3) all views -> S pairs (targets, weights)
+def targets(o:Opinion, M:torch.Tensor, v:int, b:Batch, r, p, flip): # M (B,V',2,3) all views -> S times (targets, weights, pixels that count)
     "What each student shall predict on view `v`."
     S, B = o.chosen.shape[:2]
     P, R = o.chosen.flatten(0, 1), compose(M[:,v], invert(M[:,0])).repeat(S, 1, 1)  # all students at once
     tau = o.tau.expand(S, B, 1).flatten(0, 1) if torch.is_tensor(o.tau) else o.tau
     T, w = refine(P, R, flip, tau, p.stride, p.sigma, p.decode, p.exact) if r.refined else gate(P, R, flip, tau, p.stride)
     if r.oracle: T, w = corrected(T, w, M[:,v], b, r, p, flip)
-    if r.strong_cut == 'canvas': w = w[...,None,None]*looked_at(M, v, r, p).repeat(S, 1, 1, 1)
-    return list(zip(T.unflatten(0, (S, -1)), w.unflatten(0, (S, -1))))
+    seen = looked_at(M, v, r, p) if r.strong_cut == 'canvas' else None
+    return [(t, c, seen) for t, c in zip(T.unflatten(0, (S, -1)), w.unflatten(0, (S, -1)))]
 
 def looked_at(M:torch.Tensor, v:int, r, p)->torch.Tensor: # see `targets`; (B,1,h,w) bool
     "Which pixels of view `v` any pooled view has shown."
     R = compose(M[:,v:v+1], invert(M[:,:r.pooled]))
     return shown(R.flatten(0, 1), p.stride, p.map).unflatten(0, R.shape[:2]).any(1)
 
+# %% ../nbs/12d_step.ipynb #13b17537
 def corrected(T, w, M:torch.Tensor, b:Batch, r, p, flip): # (S·B,J,h,w), (S·B,J), (B,2,3) the student's view; -> the same
     "Targets as hidden labels would have them: ceilings for what a method could gain (`Recipe.oracle`)."
     S = len(T)//len(M)
@@ -142,8 +145,8 @@ def corrected(T, w, M:torch.Tensor, b:Batch, r, p, flip): # (S·B,J,h,w), (S·B,
 def harder(path, x, target, b:Batch, stride:float, *key): # perturbations, (B,3,H,W), (heatmaps, weights), … -> picture, touch
     "A student's picture, perturbed in the knowledge of its target."
     if not path: return x, untouched
-    at, w = peaks(target[0])[1]*stride+(stride-1)/2, target[1]
-    return perturb(path, x, at, (w.amax((-2, -1)) if w.dim() == 4 else w) > 0, b.number, *key, first=b.first)
+    at = peaks(target[0])[1]*stride+(stride-1)/2
+    return perturb(path, x, at, target[1] > 0, b.number, *key, first=b.first)
 
 # %% ../nbs/12d_step.ipynb #7083d49e
 def step(students, # S networks in train mode
@@ -180,7 +183,7 @@ def unlabelled(students, teachers, b:Batch, # see `step`
         for s, (f, T) in enumerate(zip(students, targets(o, M, v, b, r, p, flip))):
             y = once[s] if r.reuses else f(*harder(path, X[v], T, b, p.stride, *key, s, i))
             losses.append(mse(y, *T, r.loss_over))
-    return dict(unlabelled=sum(losses), opinion=o, M=M, last=(y.detach(), *T, v))
+    return dict(unlabelled=sum(losses), opinion=o, M=M, last=(y.detach(), T, v))
 
 # %% ../nbs/12d_step.ipynb #00bcb082
 @torch.no_grad()

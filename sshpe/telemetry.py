@@ -12,8 +12,9 @@ from .heatmap import decode, peaks
 from .step import Batch, Opinion
 from .views import move_points, swap
 
-# %% ../nbs/12e_telemetry.ipynb #9b6ea87f
+# %% ../nbs/12e_telemetry.ipynb #e7a54fd8
 NEAR = .05, .1, .2 # of the person's length: how near is near enough; a pseudo-label is right at the second
+
 MEASURES = 'height', 'doubt', 'relative' # of a joint: its peak p, minus its uncertainty u, and -u/p
 
 def measures(p:torch.Tensor, # (…) peaks
@@ -36,6 +37,7 @@ def auc(right:torch.Tensor, wrong:torch.Tensor, # (n,) counts by a measure, from
     n = right.sum()*wrong.sum()
     return round(float((right*below).sum()/n), 4) if n > 0 else None
 
+# %% ../nbs/12e_telemetry.ipynb #9b6ea87f
 @torch.no_grad()
 def telemetry(o:Opinion, M:torch.Tensor, # (B,V',2,3) all views
               b:Batch, r, p, flip, # people, recipe, preset, `Skeleton.flip`
@@ -65,13 +67,12 @@ def telemetry(o:Opinion, M:torch.Tensor, # (B,V',2,3) all views
 @torch.no_grad()
 def agreement(y:torch.Tensor, # (B,J,h,w) what a student paints on its view
               T:torch.Tensor, # (B,J,h,w) what it shall paint
-              w:torch.Tensor, # (B,J) or (B,J,h,w) weights
+              w:torch.Tensor, # (B,J) weights
               b:Batch, M:torch.Tensor, # people, (B,2,3) the view
               p, # preset
              )->dict: # name -> tensor of sums
     "How often a student says already what it shall learn (within a tenth of the person): then nothing is taught."
-    kept = (w if w.dim() == 2 else w.amax((-2, -1))) > 0
-    far = p.stride*(peaks(y.float())[1]-peaks(T)[1]).norm(dim=-1)
+    kept, far = w > 0, p.stride*(peaks(y.float())[1]-peaks(T)[1]).norm(dim=-1)
     zoom = torch.linalg.det(M[:,:,:2]).abs().sqrt()
     return dict(agree=torch.stack([((far < .1*(b.extent*zoom)[:,None]) & kept).sum(), kept.sum()]).float())
 

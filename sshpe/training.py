@@ -146,7 +146,7 @@ def same_data(where, facts):
     for name, d in old.get('data', {}).items(): need(facts['data'].get(name, {}).items() >= d.items(), f'{name} has changed {way_out}')
     for who, mark in old.get('photos', {}).items(): need(facts['photos'].get(who) == mark, f'the {who} photos have changed {way_out}')
 
-# %% ../nbs/14b_training.ipynb #bde1ad03
+# %% ../nbs/14b_training.ipynb #ab98faff
 class Progress:
     "Shows the log while it grows."
     def __init__(self, steps:int): self.steps, self.handle = steps, None
@@ -168,6 +168,7 @@ def validation(x:Run)->dict: # e.g. 'AP_student1': percent
     scores = {k: evaluate(x.val, *found[k]) for k in x.learner.networks()}
     return {f'{m}_{k}': round(s[m], 3) for k, s in scores.items() for m in ('AP', 'PCK') if s[m] is not None}
 
+# %% ../nbs/14b_training.ipynb #bde1ad03
 def fit(x:Run)->Run:
     "Train to the end, or go on to the end."
     show = Progress(x.learner.T)

@@ -112,7 +112,7 @@ def test_override(key, text, get):
     assert all(getattr(q, f.name) == getattr(r, f.name) for f in fields(r) if f.name != head)
 
 def test_a_wider_view_needs_a_wider_canvas():
-    r = RECIPES['denoise-select']
+    r = RECIPES['dual-pose']
     wide = override(r, 'strong.scale', 'Uniform(1, 3)')
     assert wide.margin_of_canvas == r.margin_of_canvas  # it shows no more than the weak crop does
     assert override(wide, 'strong_cut', 'canvas').margin_of_canvas >= 3 and override(r, 'weak.scale', 'Uniform(1, 3)').margin_of_canvas >= 3
