@@ -76,17 +76,17 @@ def diagnose(x, # a `Result`
     look, pool = map(shares, counts)
     return dict(look=look, pool=pool, target={k: float(np.mean([d[k] for d in learnt])) for k in learnt[0]})
 
-ROWS = (('share of joints kept', 'kept', 100), ('right within 0.05 of the person, kept (%)', 'right_05', 100), ('right within 0.1, kept (%)', 'right_kept', 100),
+ROWS = (('joints kept (%)', 'kept', 100), ('right within 0.05 of the person, kept (%)', 'right_05', 100), ('right within 0.1, kept (%)', 'right_kept', 100),
         ('right within 0.2, kept (%)', 'right_20', 100), ('right within 0.1, dropped (%)', 'right_dropped', 100), ('error of right ones (heatmap pixels)', 'error_px', 1),
         ('AUC of the height', 'auc_height', 1), ('AUC of the uncertainty', 'auc_doubt', 1), ('AUC of uncertainty / height', 'auc_relative', 1))
 
 def table(d:dict)->list: # from `diagnose`; -> dicts, one a line
     "As lines for people."
-    show = lambda v, k: None if v is None else round(v*k, 1 if k == 100 else 3)
+    show = lambda v, k: '' if v is None else f'{v*k:.1f}' if k == 100 else f'{v:.2f}'
     rows = [dict(what=what, look=show(d['look'][k], f), pool=show(d['pool'][k], f)) for what, k, f in ROWS]
     t = d['target']
-    return rows+[dict(what='the student says already what it shall learn (% of kept)', pool=round(100*t['agree'], 1)),
-                 dict(what='cosine of the unlabelled and the true gradient', pool=round(t['cosine'], 3)), dict(what='its projection, as a share of the true gradient', pool=round(t['pull'], 3))]
+    return rows+[dict(what='the student says already what it shall learn (% of kept)', pool=show(t['agree'], 100)),
+                 dict(what='cosine of the unlabelled and the true gradient', pool=show(t['cosine'], 1)), dict(what='its projection, as a share of the true gradient', pool=show(t['pull'], 1))]
 
 # %% ../nbs/12g_diagnose.ipynb #a105fa21
 def closed(method:float, supervised:float, everything:float)->float: # AP of a method, of supervised training, of supervised training with all labels

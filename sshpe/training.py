@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'CURVES', 'settle', 'remembered', 'people', 'others', 'split_of', 'Run', 'stores', 'on', 'facts_of',
-           'assemble', 'start', 'same_data', 'Progress', 'short', 'validation', 'fit', 'fit_together', 'loss_of',
-           'in_photo', 'answers', 'headline', 'score', 'peak_memory', 'save_networks', 'finish', 'score_rows', 'advice',
-           'score_table', 'upright', 'people_picture', 'views_picture', 'curves', 'filled', 'pseudo_picture',
+           'assemble', 'start', 'same_data', 'in_photo', 'answers', 'Progress', 'short', 'validation', 'fit',
+           'fit_together', 'loss_of', 'headline', 'score', 'peak_memory', 'save_networks', 'finish', 'score_rows',
+           'advice', 'score_table', 'upright', 'people_picture', 'views_picture', 'curves', 'filled', 'pseudo_picture',
            'quality_picture', 'keep']
 
 # %% ../nbs/14b_training.ipynb #629c4c3b
@@ -145,6 +145,19 @@ def same_data(where, facts):
     old, way_out = run.facts(where), f'since {where} was begun: bring the data back, or choose another --out.'
     for name, d in old.get('data', {}).items(): need(facts['data'].get(name, {}).items() >= d.items(), f'{name} has changed {way_out}')
     for who, mark in old.get('photos', {}).items(): need(facts['photos'].get(who) == mark, f'the {who} photos have changed {way_out}')
+
+# %% ../nbs/14b_training.ipynb #a30b8688
+def in_photo(xy, # (N,J,2) crop pixels
+             matrix, # (N,2,3) photo to crop
+            )->np.ndarray: # (N,J,2) photo pixels
+    "Points of crops in their photos."
+    A, b = matrix[:,:,:2].astype(float), matrix[:,None,:,2]
+    return np.einsum('nij,nkj->nki', np.linalg.inv(A), xy-b)
+
+def answers(nets, people, p, flip=None, cache=None)->dict: # cache: folder of crops; -> name -> points (N,J,2) in the photo, scores (N,J)
+    "What each network, and the ensemble, says about these people."
+    s = build_store(people, p.size, 1., cache, workers=4)
+    return {k: (in_photo(xy, s.matrix), score) for k, (xy, score) in predict(nets, s, p, flip).items()}
 
 # %% ../nbs/14b_training.ipynb #ab98faff
 class Progress:

@@ -535,7 +535,7 @@ class Lab:
     def summary(self):
         from sshpe import evidence, ledger
         folder = self.tmp/'collected'; folder.mkdir()
-        names = sorted((ROOT/'data/results/mini').glob('*.json'))[:1]
+        names = sorted((ROOT/'data/results/first').glob('*.json'))[:1]
         def read(b):
             (folder/names[0].name).write_bytes(b)
             ledger.report(ledger.verdicts(evidence.results(folder)))

@@ -8,7 +8,9 @@ from sshpe.model import build
 from sshpe.mum import Mix
 from sshpe.methods import HARD, RECIPES, recipe
 from sshpe.occlude import JointCutout
-from sshpe.recipe import MINI, PAPER, PRESETS, Preset, Recipe, Row, at_scale, fits, literal, override, perturbations
+from sshpe.recipe import MINI, PAPER, PRESETS, Preset, Recipe, Row, at_scale, fits, literal, override, perturbations, revived
+from sshpe.run import home, plain
+from sshpe.training import remembered
 from sshpe.views import Affine, Beta, Normal, Uniform
 
 # names, and what the papers say
@@ -209,3 +211,24 @@ def test_fits():
            (float, 1., None),
            (object, Uniform(0, 1), 3.)]
     assert all(fits(*x) for x in good) and not any(fits(*x) for x in bad)
+
+# what a run remembers
+
+@pytest.mark.parametrize('preset', PRESETS)
+@pytest.mark.parametrize('name', RECIPES)
+def test_a_recipe_and_its_scale_survive_json(name, preset):
+    r, p = recipe(name, preset)
+    again = lambda v: json.loads(json.dumps(plain(v)))
+    assert revived(Recipe, again(r)) == replace(r, rows=()) and revived(Preset, again(p)) == p
+
+def test_a_run_of_the_first_miniature_is_what_it_was():
+    "Its fields have other names today, and its scale other numbers."
+    d = json.loads((home()/'data/results/first/denoise-select-people-100-s0.json').read_text())
+    r, p = remembered(d)
+    assert (r.tau, r.strong_cut, r.sees, r.strong.rotation, r.K) == (.7, 'canvas', 'pooled', Uniform(-45, 45), 2)
+    assert (p.size, p.sigma, p.width, p.steps, p.n_labelled) == ((96, 64), 1.5, 48, 900, 16)
+
+def test_a_damaged_description_is_one_sentence():
+    r, p = map(plain, recipe('mum'))
+    for spoil in (dict(weak={'kind': 'Secret'}), dict(weak={'rotation': 1}), dict(students='two'), dict(paths=[[{'kind': 'Mix', 'group': 0}]])):
+        with pytest.raises(InputError): remembered(dict(config={}, recipe={**r, **spoil}, preset=p))

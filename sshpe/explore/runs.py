@@ -116,7 +116,7 @@ class RunsExplorer(Explorer):
 
     def __init__(self, *places, # folders of runs, summaries, or folders of either; none: all that the repository holds
                  **state): # fields of `State`
-        home = [p for p in (run.home()/'data/networks', run.home()/'data/results/mini', run.home()/'runs') if p.is_dir()]
+        home = [p for p in (run.home()/'data/networks', run.home()/'data/results/first', run.home()/'runs') if p.is_dir()]
         self.all, self.bad = found(places or home)
         super().__init__(*map(str, places), **state)
 
