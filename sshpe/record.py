@@ -73,7 +73,7 @@ class Recorder:
                  where, # folder
                  most:int=40): # points
         p, self.learner, self.where = learner.p, learner, Path(where)
-        n = min(len(people), max(2, 8*24*16//(p.map[0]*p.map[1]))) # eight at the mini scale, two at the paper's
+        n = min(len(people), 8, max(2, 8*48*32//(p.map[0]*p.map[1]))) # eight at the mini scale, four at the paper's
         s = build_store(people[np.linspace(0, len(people)-1, n).round().astype(int)], p.size, 1.)
         self.canvas, self.points = s.batch(np.arange(n)), points(learner.T, p.every, most)
         for left in self.where.glob('.*.npz.*'): left.unlink() # of a process that was killed

@@ -274,7 +274,7 @@ def kind(c:run.Config)->str: # e.g. 'denoise-select+K=4'
 def speeds(jobs:list)->dict: # preset -> recipe -> fewest seconds for each floating point operation
     "What finished runs needed: committed ones, and those of the grid."
     out = {}
-    known = {d['run']: d for d in [*results(), *(summary(j.where) for j in jobs if status(j) == 'finished')]}
+    known = {d['run']: d for d in [*results(), *results(run.home()/'data/results/ladder'), *(summary(j.where) for j in jobs if status(j) == 'finished')]}
     for d in known.values():
         c = run.config({**d['config'], 'weights': '', 'unlabelled': ''})
         mine, each = out.setdefault(c.preset, {}), measured(d, 'seconds')/arithmetic(c)

@@ -192,7 +192,7 @@ def fit(x:Run)->Run:
         if row['step'] in at: row |= validation(x)
         run.write_log(x.where/'log.csv', x.learner.rows); record(row); show(x.learner.rows)
     def burn(rows): run.write_log(x.where/'log.csv', rows); show(rows)
-    if not (x.where/'state.pt').exists(): begin(x.learner, tell=burn)
+    if not (x.where/'state.pt').exists() and begin(x.learner, tell=burn).rows: log(x.learner.rows[-1])
     x.learner.fit(x.where/'state.pt', log)
     run.write_log(x.where/'log.csv', x.learner.rows)
     return x

@@ -147,7 +147,7 @@ def test_the_trace_notices_a_question_and_a_loop():
 
 def test_targets_in_bf16_are_those_in_fp32():
     a, b = (bench.learner('denoise-select', precision=p, n_unlabelled=4) for p in ('fp32', 'bf16'))
-    for (t, w), (u, v) in zip(bench.judging(a, 4)()[0], bench.judging(b, 4)()[0]):
+    for (t, w, _), (u, v, _) in zip(bench.judging(a, 4)()[0], bench.judging(b, 4)()[0]):
         same = (w == v)&(w > 0)
         assert same.float().mean() > .8*w.mean() and t.dtype == u.dtype == torch.float32
         at = lambda h: h.flatten(-2).argmax(-1)

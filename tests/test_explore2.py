@@ -9,7 +9,7 @@ from PIL import Image
 
 from sshpe import draw, evidence, processes, run, training, work
 from sshpe.check import InputError
-from sshpe.data import load
+from sshpe.data import build_store, load
 from sshpe.explore.base import latency
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.mix import COLOURS, MixExplorer, drawn, owners, pictures_of, strength
@@ -309,7 +309,7 @@ def recorded(people, tmp_path_factory):
 def test_what_is_recorded(recorded, people):
     l, where, kept = recorded
     r = read_record(where)
-    store = store_of(people, networks('supervised'))[np.round(np.linspace(0, N-1, 8)).astype(int)]
+    store = build_store(people, l.p.size, 1.)[np.round(np.linspace(0, N-1, 8)).astype(int)]
     assert r.step.tolist() == [4, 8, 12] and r.networks == ('student', 'teacher') and r.joints == COCO17.joints and r.heat.shape == (3, 2, 8, 17, 24, 16) and r.recipe == 'pose-cons-ema-0.6'
     assert np.allclose(r.xyv, store.keypoints) and (r.pictures == training.upright(store, np.arange(8))).all()
     for k, (row, [(t, s)]) in enumerate(kept):
