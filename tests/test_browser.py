@@ -254,13 +254,13 @@ def mixes(page):
     return r
 
 def teachers(page):
-    r = Reader(page, TeachersExplorer, person=4, step=500)
+    r = Reader(page, TeachersExplorer, person=1, step=1500)
     r.slide('step', -3); name = r.e.records[0].name
     r.hover(f'now-{name}-{r.e.records[0].networks[0]}', (30, 40))
     r.choose('joint', 'left_elbow')
     film = next(p.name for row in r.e.rows for p in row if p.name.startswith(f'film-{name}') and not p.chosen)
     r.click(film); r.agree(step=int(film.rpartition('-')[2]))
-    x, _ = r.click('mismatch', (300, 0)); r.agree(step=round(x))
+    x, _ = r.click('mismatch', (1500, 0)); r.agree(step=round(x))
     return r
 
 def runs(page):
