@@ -127,6 +127,7 @@ def last(p): # Panel -> Mark or None, (n,2) places in its rectangle where its co
     m = next((m for m in reversed(p.marks) if len(m.x) and m.kind != 'bars'), None)
     if m is None: return None, np.empty((0, 2))
     at = inside(p, m)+[m.size*(m.kind == 'ring'), 0]
+    if m.kind == '--': at = at[np.isnan(np.concatenate([[np.nan], m.x[:-1]]))]  # dashes begin anew after each gap, and end anywhere
     return m, at[((at > 2) & (at < np.array([p.width, p.height])-2)).all(1)]
 
 def check_panel(p, got): # Panel, what `READ` says of it
@@ -254,7 +255,7 @@ def mixes(page):
     return r
 
 def teachers(page):
-    r = Reader(page, TeachersExplorer, person=1, step=1500)
+    r = Reader(page, TeachersExplorer, person=4, step=1500)
     r.slide('step', -3); name = r.e.records[0].name
     r.hover(f'now-{name}-{r.e.records[0].networks[0]}', (30, 40))
     r.choose('joint', 'left_elbow')

@@ -175,7 +175,7 @@ def test_a_hub_with_a_classifier_gives_hrnet_its_backbone(tmp_path, monkeypatch)
 def test_the_shipped_networks_still_fit(root):
     from safetensors.torch import load_file
     s = load_file(root/'data/networks/supervised/model.safetensors')
-    build('narrow18', 17, 48).load_state_dict({k.split('.', 1)[1]: v for k, v in s.items()})  # strictly
+    build('narrow18', 17, 32).load_state_dict({k.split('.', 1)[1]: v for k, v in s.items()})  # strictly
 
 @pytest.mark.parametrize('name', NARROW)
 def test_a_pose_networks_own_weights_come_back(tmp_path, name):
