@@ -87,7 +87,7 @@ def test_every_field_has_a_control_that_can_be_found(any_):
     for k, w in e.controls.items(): assert w in shown and f'sshpe-control-{k}' in w._dom_classes and w.description
 
 CHANGES = dict(mixer=dict(person=3, seed=2, joint='left_knee', group=2, layer1=1., tiles=(2, 2), opacity=.5),
-               teachers=dict(step=1400, person=2, joint='nose', part='decoder', opacity=.4), compare=dict(runs=('half', 'told'), loss='lr', network='ensemble', worst='done', failure=1))
+               teachers=dict(step=1500, person=2, joint='nose', part='decoder', opacity=.4), compare=dict(runs=('half', 'told'), loss='lr', network='ensemble', worst='done', failure=1))
 
 @pytest.mark.parametrize('name', CHANGES)
 def test_state_round_trips(request, name, people, runs):
@@ -392,7 +392,7 @@ def test_a_moment_is_the_last_point_before(steps, step):
     want = [k for k, t in enumerate(steps) if t <= step]
     assert at(r, step) == (want[-1] if want else 0)
 
-@pytest.mark.parametrize('changes', [dict(), dict(step=1000), dict(step=2500), dict(person=3), dict(joint='left_ankle'), dict(joint='all', opacity=.2), dict(film='student'),
+@pytest.mark.parametrize('changes', [dict(), dict(step=900), dict(step=2400), dict(person=3), dict(joint='left_ankle'), dict(joint='all', opacity=.2), dict(film='student'),
                                      dict(part='layer3'), dict(part='head', step=1500)], ids=str)
 def test_teachers_figures(teachers, changes):
     e = teachers
