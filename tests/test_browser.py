@@ -255,7 +255,7 @@ def mixes(page):
     return r
 
 def teachers(page):
-    r = Reader(page, TeachersExplorer, person=4, step=1500)
+    r = Reader(page, TeachersExplorer, person=4, step=2400)
     r.slide('step', -3); name = r.e.records[0].name
     r.hover(f'now-{name}-{r.e.records[0].networks[0]}', (30, 40))
     r.choose('joint', 'left_elbow')
