@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 from . import processes
-from .check import InputError
 from .data import cache_folder
 from .device import precision_of
 from .learner import Learner, named

@@ -8,8 +8,7 @@ __all__ = ['ROWS', 'asked', 'alone', 'direction', 'taught', 'shares_of', 'diagno
 # %% ../nbs/12g_diagnose.ipynb #6e4d2d6c
 import numpy as np, torch
 from dataclasses import replace
-from .data import build_store, load
-from .device import autocast
+from .data import build_store
 from .heatmap import encode
 from .denoise import inside
 from .step import Batch, fetch, harder, judge, looks, mse, opinion, pictures, targets, views

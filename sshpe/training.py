@@ -220,18 +220,6 @@ def loss_of(err:str, n:int)->str: # what torchrun printed, processes
     return f'process {who[1] if who else "?"} of {n} has died{end}'
 
 # %% ../nbs/14b_training.ipynb #3ee40398
-def in_photo(xy, # (N,J,2) crop pixels
-             matrix, # (N,2,3) photo to crop
-            )->np.ndarray: # (N,J,2) photo pixels
-    "Points of crops in their photos."
-    A, b = matrix[:,:,:2].astype(float), matrix[:,None,:,2]
-    return np.einsum('nij,nkj->nki', np.linalg.inv(A), xy-b)
-
-def answers(nets, people, p, flip=None, cache=None)->dict: # cache: folder of crops; -> name -> points (N,J,2) in the photo, scores (N,J)
-    "What each network, and the ensemble, says about these people."
-    s = build_store(people, p.size, 1., cache, workers=4)
-    return {k: (in_photo(xy, s.matrix), score) for k, (xy, score) in predict(nets, s, p, flip).items()}
-
 def headline(networks:dict)->dict: # name -> scores
     "The mean over the students."
     s = [v for k, v in networks.items() if k.startswith('student')]
