@@ -44,7 +44,7 @@ def _():
     from sshpe.explore.people import networks, store_of
     from sshpe.heatmap import peaks
     from sshpe.predict import heatmaps
-    from sshpe.step import fetch
+    from sshpe.batch import fetch
     x = networks('supervised')
     H = heatmaps(x.networks.values(), fetch(store_of('people:val', x, 120), np.arange(120)).canvas, x.preset)[0]
     return x.skeleton.joints[peaks(H)[0].mean(0).argmin()]
@@ -73,13 +73,14 @@ def collapsed(labels:int)->float: # how many
 
 # %% ../nbs/lessons/00a_answers.ipynb #866789ff
 @lru_cache
-def asked(): # -> Result, Opinion, true joints (60,17,2), labelled (60,17), person's size (60,1)
+def asked(): # -> Result, PseudoLabels, true joints (60,17,2), labelled (60,17), person's size (60,1)
     "What the students of `denoise-select` say about sixty people."
     from sshpe.explore.people import networks, store_of
-    from sshpe.step import ask, fetch
+    from sshpe.batch import fetch
+    from sshpe.pseudo import pseudo_labels
     x = networks('denoise-select')
     b = fetch(store_of('people:val', x, 60), np.arange(60))
-    o, _, _ = ask(x.teachers, b, x.recipe, x.preset, x.skeleton.flip, 0)
+    o, _ = pseudo_labels(x.teachers, b, x.setup, key=(0,))
     return x, o, b.xyv[...,:2], b.xyv[...,2] > 0, b.extent[:,None]
 
 def views()->tuple: # H (2,3,4,8,6), seen (2,3,1,8,6)
@@ -112,8 +113,8 @@ def _(H):
 
 @exercise('5.2', 'Strictly smaller: u1 < u2 - m.', trials=lambda: [(torch.tensor([.1, .3, .2]), torch.tensor([.2, .3, .1]), m) for m in (0., .05, -.15, .1)])
 def _(u1, u2, m):
-    from sshpe.uncertainty import own
-    return own(torch.stack([u1, u2])[:,None], m)[0,0]
+    from sshpe.uncertainty import trusts_self
+    return trusts_self(torch.stack([u1, u2])[:,None], m)[0,0]
 
 @exercise('5.3', '(right[0] == right[1])[seen].mean(), in percent.')
 def _():

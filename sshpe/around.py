@@ -22,7 +22,7 @@ from .methods import recipe
 from .metric import coco_results, oks_ap, write_results
 from .mum import masks, mix, unmix
 from .skeleton import COCO17
-from .views import apply, crops, draw, invert
+from .views import apply, crops, sample_views, invert
 
 # %% ../nbs/21c_around.ipynb #3a42b2fb
 class Crowd:
@@ -55,9 +55,9 @@ def view_rows(quick:bool=False):
     "Views from canvases against views from photos, per person."
     B, K = 2 if quick else 8, 4
     r, p = recipe('denoise-select', 'paper', K=K)
-    rng, rows, crowd = np.random.default_rng(0), np.arange(B), Crowd(B, p.size, r.margin_of_canvas)
+    rng, rows, crowd = np.random.default_rng(0), np.arange(B), Crowd(B, p.size, r.canvas_margin)
     photos, M = [photo(n) for n in rows], frames(person_boxes(B), p.size)
-    def ours(V=1+K): return crops(crowd.batch(rows), draw(r.kinds[:V], p.size, rows, 0), p.size)
+    def ours(V=1+K): return crops(crowd.batch(rows), sample_views(r.affines[:V], p.size, rows, 0), p.size)
     def theirs():
         weak = torch.stack([rivals.crop(io.BytesIO(f), m, p.size) for f, m in zip(photos, M)])
         return [weak]+[rivals.strong(weak, rng) for _ in range(K)]

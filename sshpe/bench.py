@@ -18,12 +18,14 @@ from .check import choose
 from .clock import Row, machine, tidy, turns
 from .device import autocast, layout, precision_of
 from .learner import Learner
-from .step import opinion, targets
+from .pseudo import Answers, Views, aggregate
+from .step import make_targets
 from .methods import recipe
+from .recipe import Setup
 from .model import build, folded
 from .skeleton import COCO17
-from .teacher import looking
-from .views import crops, draw
+from .teacher import answering
+from .views import crops, one_frame, sample_views
 
 # %% ../nbs/22_bench.ipynb #d203a541
 def learner(name:str, # of a recipe
@@ -33,7 +35,7 @@ def learner(name:str, # of a recipe
            )->Learner:
     "A learner in the middle of its training, with random people."
     r, p = recipe(name, preset, **dict(weights='', steps=10**6, burn_in=0, ramp=0, workers=0) | changes)
-    crowd = Crowd(2*max(p.n_labelled, p.n_unlabelled), p.size, r.margin_of_canvas)
+    crowd = Crowd(2*max(p.n_labelled, p.n_unlabelled), p.size, r.canvas_margin)
     return Learner(r, p, crowd, crowd, COCO17, device=device)
 
 # %% ../nbs/22_bench.ipynb #78e588ca
@@ -45,14 +47,14 @@ def passes(L:Learner, # only looked at
     form, precision = (torch.contiguous_format, 'fp32') if rival else (layout(p), p.precision)
     own = lambda fs: [deepcopy(f).to(memory_format=form) for f in fs]
     students = own(L.students)
-    lookers = [] if supervised else students if r.teacher == 'student' else own(L.teachers if rival else L.lookers())
+    lookers = [] if supervised else students if r.teacher == 'student' else own(L.teachers if rival else L.answering_teachers())
     weights = [w for f in students for w in f.parameters()]
     adam = None if rival else torch.optim.Adam(weights, 0., fused=True)
     x, u = (torch.randn(n, 3, *p.size, device=L.device).contiguous(memory_format=form) for n in (p.n_labelled, p.n_unlabelled))
-    looks, learns = r.pooled-(r.reuses and not rival), [x]+[u]*len(r.paths)*(not supervised)
+    looks, learns = r.n_pooled-(r.shares_passes and not rival), [x]+[u]*len(r.student_branches)*(not supervised)
     def go():
         with autocast(L.device, precision):
-            with looking(set(lookers), r.teacher_bn):
+            with answering(set(lookers), r.teacher_mode):
                 for f in lookers:
                     for _ in range(looks): f(u)
             y = [f(v) for f in students for v in learns]
@@ -114,14 +116,16 @@ def judging(L:Learner, # a learner
             J:int=17, # joints
            ): # -> function without arguments
     "All that happens between the teachers' answers and the students' targets."
-    r, p, flip, g = L.r, L.p, tuple(range(J)), torch.Generator(L.device).manual_seed(0)
+    r, p, g = L.r, L.p, torch.Generator(L.device).manual_seed(0)
+    setup = Setup(r, p, tuple(range(J)))
     kind = torch.bfloat16 if precision_of(L.device, p.precision) == 'bf16' else torch.float32
-    H = [[torch.rand(B, J, *p.map, generator=g, device=L.device).to(kind) for _ in range(r.pooled)] for _ in range(r.students)]
-    M = draw(r.kinds, p.size, np.arange(B), 0).to(L.device)
+    H = [[torch.rand(B, J, *p.map, generator=g, device=L.device).to(kind) for _ in range(r.n_pooled)] for _ in range(r.students)]
+    views = Views(sample_views(r.affines, p.size, np.arange(B), 0).to(L.device), [])
     def go():
-        with autocast(L.device, p.precision):
-            o = opinion(H, M[:,:r.pooled], r, p, flip)
-            return [targets(o, M, v, None, r, p, flip) for v in r.seen]
+        with autocast(L.device, p.precision), torch.no_grad():
+            maps = torch.stack([torch.stack(a, 1) for a in H])
+            pseudo = aggregate(Answers(*one_frame(maps, views.M[:,:r.n_pooled], p.stride, setup.flip)), r)
+            return [make_targets(pseudo, views, v, None, setup) for v in r.student_views]
     return go
 
 def operations(job)->list: # a function -> names of PyTorch's operations, in order
@@ -168,12 +172,12 @@ def by_views(quick:bool=False)->tuple: # (K…), ms of a step with K strong view
     Ls = {K: learner('denoise-select', K=K) for K in Ks}
     (L, *_), nets = Ls.values(), [deepcopy(f) for f in Ls[1].students]
     n, form = np.arange(L.p.n_unlabelled), layout(L.p)
-    u = Crowd(len(n), L.p.size, L.r.margin_of_canvas).batch(n)
+    u = Crowd(len(n), L.p.size, L.r.canvas_margin).batch(n)
     x = torch.randn(len(n), 3, *L.p.size).contiguous(memory_format=form)
     def look():
-        with looking(nets, L.r.teacher_bn), autocast(L.device, L.p.precision):
+        with answering(nets, L.r.teacher_mode), autocast(L.device, L.p.precision):
             for f in nets: f(x)
-    cut = lambda V: lambda: [v.contiguous(memory_format=form) for v in crops(u, draw(L.r.kinds[-1:]*V, L.p.size, n, 0), L.p.size)]
+    cut = lambda V: lambda: [v.contiguous(memory_format=form) for v in crops(u, sample_views(L.r.affines[-1:]*V, L.p.size, n, 0), L.p.size)]
     t = turns({**{K: l.one_step for K, l in Ls.items()}, 'look': look, 'one': cut(1), 'five': cut(5)}, 3 if quick else 15)
     return Ks, [t[K] for K in Ks], t['look']+(t['five']-t['one'])/4
 

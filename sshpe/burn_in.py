@@ -18,13 +18,13 @@ from .learner import Learner, named
 # %% ../nbs/13b_burn_in.ipynb #1f0a2b12
 def alone(r): # a recipe; -> Recipe
     "A recipe as one of its students lives it during the burn-in: labelled people, and nobody else."
-    return replace(r, students=1, teacher='student', past=False, selection='surer', lam=0., paths=((),), look=())
+    return replace(r, students=1, teacher='student', previous_teachers=False, selection='uncertainty', lam=0., student_branches=((),), teacher_perturbations=())
 
 def shareable(l:Learner)->bool:
     "Is the burn-in a training of its own: begun from random or given weights, at one rate, with whole lines of the log?"
     p, drops = l.p, l.p.drops or tuple(d/l.r.epochs for d in l.r.drops)
     whole = 0 < p.burn_in <= min([1, *drops])*l.T and p.burn_in%p.every == 0
-    return whole and not l.r.first and processes.size() == 1
+    return whole and not l.r.pretrain_fraction and processes.size() == 1
 
 # %% ../nbs/13b_burn_in.ipynb #1f0a2b13
 LATER = 'name', 'save_every', 'workers', 'n_unlabelled', 'steps', 'drops', 'ramp', 'tiles', 'decode', 'validate' # fields that no burn-in knows

@@ -14,11 +14,12 @@ from .data import build_store, load
 from .denoise import refine
 from .heatmap import decode, encode, peaks
 from .schedule import order
-from .step import Batch, fetch, mse
+from .batch import Batch, fetch
+from .step import mse
 from .methods import HARD
 from .occlude import JointCutout
 from .toy import stick_people
-from .views import WEAK, compose, crops, draw as draw_views, invert, move, move_points
+from .views import WEAK, compose, crops, sample_views, invert, move, move_points
 
 # %% ../nbs/lessons/03_collapse.ipynb #0d75b825
 SIZE, STRIDE, SIGMA, MAP = (64, 32), 4, 1., (16, 8) # crop, pixels a heatmap pixel, width of a label, heatmap
@@ -56,7 +57,7 @@ def tiny(seed:int=0, width:int=32, # channels
 # %% ../nbs/lessons/03_collapse.ipynb #ed902bc3
 def labelled_loss(f, b:Batch, flip, t:int): # network, people, `Skeleton.flip`, step
     "Heatmaps of labelled people."
-    M = draw_views((WEAK,), SIZE, b.number, t, 'labelled')
+    M = sample_views((WEAK,), SIZE, b.number, t, 'labelled')
     T = encode(move_points(b.xyv[...,:2], M[:,0], flip), MAP, STRIDE, SIGMA)
     return mse(f(crops(b.canvas, M, SIZE)[0]), T, torch.ones(T.shape[:2]))
 
@@ -66,7 +67,7 @@ def consistency_loss(f, b:Batch, flip, t:int, # as above
                      tau:float=-1., # the gate of clean targets; -1 lets everything pass
                     ):
     "What a network says about one view shall be predicted on another."
-    M = draw_views((WEAK, HARD if hard else WEAK), SIZE, b.number, t, 'unlabelled')
+    M = sample_views((WEAK, HARD if hard else WEAK), SIZE, b.number, t, 'unlabelled')
     easy, other = crops(b.canvas, M, SIZE)
     with torch.no_grad(): H = f(easy)
     R = compose(M[:,1], invert(M[:,0])) # from the first view to the second

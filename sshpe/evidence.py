@@ -87,11 +87,13 @@ ANY = 'kind', 'name', 'about', 'rows', 'weights', 'workers', 'compile', 'layout'
 def outdated(d:dict)->list: # from `summary` or a run's config.json -> names of fields
     "Fields of the recipe and the preset that had another value when the run was made."
     from dataclasses import fields
+    from sshpe.recipe import present
     from sshpe.training import settle
     odd, now = [], settle(run.config({**d['config'], 'weights': '', 'unlabelled': ''}))
     for part, value in zip(('recipe', 'preset'), now):
+        then = dict(present(*field) for field in d.get(part, {}).items())
         usual = {f.name: run.plain(run.default(f)) for f in fields(value) if f.name not in ANY}
-        odd += [k for k in usual if short(d.get(part, {}).get(k, usual[k])) != short(run.plain(getattr(value, k)))]
+        odd += [k for k in usual if short(then.get(k, usual[k])) != short(run.plain(getattr(value, k)))]
     return odd
 
 # %% ../nbs/14c1_evidence.ipynb #77527251

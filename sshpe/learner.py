@@ -16,7 +16,9 @@ from .check import InputError, need, write_atomic
 from .device import autocast, compiled, device_of, layout
 from .model import build, folded, following, start_of
 from .schedule import epoch, order, rate, total_steps, turn, weight
-from .step import fetch, step
+from .batch import fetch
+from .recipe import Setup
+from .step import StepResult, step
 from .teacher import average, copy_of
 from .telemetry import agreement, shares, telemetry
 
@@ -31,11 +33,12 @@ class Learner:
                  first:int=0, # number of the first student: two students of one seed begin differently
                 ):
         self.r, self.p, self.lab, self.unl, self.skeleton, self.seed, self.first = r, p, lab, unl, skeleton, seed, first
+        self.setup = Setup(r, p, skeleton.flip)
         self.device, self.T = device_of(device), total_steps(r, p, len(unl))
         self.pieces = list(zip(*(processes.pieces(getattr(p, n), p.accumulate, n) for n in ('n_labelled', 'n_unlabelled'))))
         self.students = [self.ready(self.new(s)).train() for s in range(r.students)]
         self.teachers = self.students if r.teacher == 'student' else [self.ready(copy_of(f)) for f in self.students]
-        self.past = [self.ready(copy_of(f)) for f in self.students[:r.teaching]] if r.past else []
+        self.previous_teachers = [self.ready(copy_of(f)) for f in self.students[:r.n_teachers]] if r.previous_teachers else []
         self.folds, self.coming = [], Ahead(self.piece, p.workers)
         self.optimiser = torch.optim.Adam([w for f in self.students for w in f.parameters()], p.lr, fused=True)
         self.t, self.rows, self.seconds, self.phases, self.sums, self.bins, self.strong = 0, [], 0., {}, {}, None, None
@@ -48,7 +51,7 @@ class Learner:
     def ready(self, f): # a network
         "On the device, in the layout; compiled if the preset says so."
         f.to(self.device, memory_format=layout(self.p))
-        return compiled(f, self.p.compile, not self.r.touches) if self.p.compile else f
+        return compiled(f, self.p.compile, not self.r.hooks_features) if self.p.compile else f
 
 # %% ../nbs/13_learner.ipynb #cf834531
 def named(what:str, fs)->dict: # name -> network
@@ -63,13 +66,13 @@ def networks(self:Learner)->dict: # name -> network
 @patch
 def remembered(self:Learner)->dict: # name -> network
     "All networks that the next step depends on."
-    return self.networks() | named('past', self.past)
+    return self.networks() | named('past', self.previous_teachers)
 
 @patch
-def lookers(self:Learner): # networks
-    "Those that look at unlabelled people now; with fixed statistics, folded."
-    fs = self.teachers[:self.r.teaching]+self.past
-    if self.r.teacher_bn == 'batch': return fs
+def answering_teachers(self:Learner): # networks
+    "Those that answer about unlabelled people now; with fixed statistics, folded."
+    fs = self.teachers[:self.r.n_teachers]+self.previous_teachers
+    if self.r.teacher_mode == 'train': return fs
     self.folds = self.folds or [following(self.ready(folded(f)), f) for f in fs]
     return [up_to_date() for up_to_date in self.folds]
 
@@ -106,7 +109,7 @@ def people(self:Learner, i:int): # number of the piece
 
 # %% ../nbs/13_learner.ipynb #09cd03f6
 @patch
-def learn(self:Learner):
+def optimizer_step(self:Learner):
     "Optimiser, then teachers; what processes share is shared here."
     for g in self.optimiser.param_groups: g['lr'] = rate(self.t, self.T, self.r, self.p)
     processes.average_(w.grad for f in self.students for w in f.parameters() if w.grad is not None)
@@ -115,16 +118,16 @@ def learn(self:Learner):
     if self.r.teacher in ('ema', 'eman') and weight(self.t, self.T, self.r, self.p):
         for f, g in zip(self.teachers, self.students): average(f, g, self.r.decay, self.r.teacher == 'eman')
     if (self.t+1)%epoch(self.p, len(self.unl)) == 0:
-        for f, g in zip(self.past, self.students): f.load_state_dict(g.state_dict())
+        for f, g in zip(self.previous_teachers, self.students): f.load_state_dict(g.state_dict())
 
 @patch
 def begin_teaching(self:Learner):
     "At the burn-in's end: teachers and copies of the past begin as their students."
-    for fs in ([] if self.teachers is self.students else self.teachers, self.past):
+    for fs in ([] if self.teachers is self.students else self.teachers, self.previous_teachers):
         for f, g in zip(fs, self.students): f.load_state_dict(g.state_dict())
 
 @patch
-def begin_anew(self:Learner):
+def second_stage(self:Learner):
     "Begin the second stage: the students' weights become the frozen teachers', and the students start anew."
     for s, (f, g) in enumerate(zip(self.teachers, self.students)):
         f.load_state_dict(g.state_dict()); g.load_state_dict(self.new(s).state_dict())
@@ -132,37 +135,38 @@ def begin_anew(self:Learner):
 
 # %% ../nbs/13_learner.ipynb #2fc30120
 @patch
-def count(self:Learner, what:dict, unl):
+def count(self:Learner, out:StepResult, unl):
     "Add what happened to the sums of this interval."
-    new = {k: what[k]/(len(self.pieces)*processes.size()) for k in LOSSES if k in what}
-    if 'opinion' in what:
-        y, (T, w, _), v = what['last']
-        new |= telemetry(what['opinion'], what['M'], unl, self.r, self.p, self.skeleton.flip) | agreement(y, T, w, unl, what['M'][:,v], self.p)
+    losses = {k: getattr(out, k) for k in LOSSES}
+    new = {k: v/(len(self.pieces)*processes.size()) for k, v in losses.items() if v is not None}
+    if out.pseudo is not None:
+        M = out.views.M
+        new |= telemetry(out.pseudo, M, unl, self.setup) | agreement(out.prediction, out.targets[-1], -1, M, unl, self.setup)
     for k, v in new.items(): self.sums[k] = self.sums.get(k, 0)+v
 
 # %% ../nbs/13_learner.ipynb #c8f7ea12
 @patch
-def one_step(self:Learner)->dict:
+def one_step(self:Learner)->StepResult:
     "Fetch, predict, learn, count; returns what happened (in the last piece)."
     start = then = time.perf_counter()
     def lap(phase):
         nonlocal then
         now = time.perf_counter()
         self.phases[phase], then = self.phases.get(phase, 0)+now-then, now
-    if self.t and self.t == turn(self.T, self.r): self.begin_anew()
-    if self.t and self.t == self.p.burn_in and not self.r.first: self.begin_teaching()
+    if self.t and self.t == turn(self.T, self.r): self.second_stage()
+    if self.t and self.t == self.p.burn_in and not self.r.pretrain_fraction: self.begin_teaching()
     if self.p.compile: torch.compiler.cudagraph_mark_step_begin()
     lam = weight(self.t, self.T, self.r, self.p)
-    lookers = self.lookers() if lam else []
+    teachers = self.answering_teachers() if lam else []
     for i in range(len(self.pieces)):
         lab, unl = self.people(i); lap('data')
         with autocast(self.device, self.p.precision):
-            loss, what = step(self.students, lookers, lab, unl, self.r, self.p, self.skeleton.flip, lam, self.seed, self.t)
-        lap('forward'); (loss/len(self.pieces)).backward(); lap('backward')
-        self.count(what, unl); lap('telemetry')
-    self.learn(); lap('update')
+            out = step(self.students, teachers, lab, unl, self.setup, lam=lam, key=(self.seed, self.t))
+        lap('forward'); (out.loss/len(self.pieces)).backward(); lap('backward')
+        self.count(out, unl); lap('telemetry')
+    self.optimizer_step(); lap('update')
     self.t += 1; self.seconds += then-start
-    return what
+    return out
 
 # %% ../nbs/13_learner.ipynb #3846d056
 LOSSES = 'labelled', 'unlabelled'

@@ -65,7 +65,7 @@ for base in ('pose-cons', 'dual-pose'):
     for key, (what, q) in HARDER.items():
         long = {} if base == 'dual-pose' or key == 'cutout' else dict(epochs=70, drops=(50, 60))
         method(base, f'{base}-{key}', f'{base}, and the student\'s picture with {what}.',
-               *TABLES.get((base, key), [('Xie et al. 2021', 'their ablation', f'{base} + {key}')]), paths=((q,),), **long)
+               *TABLES.get((base, key), [('Xie et al. 2021', 'their ablation', f'{base} + {key}')]), student_branches=((q,),), **long)
 
 # %% ../nbs/11a_methods.ipynb #4983874a
 HARD = Affine(Uniform(-60, 60), 1., Beta(2, 2, .6, 1.4), .5)  # always turned, and scaled further than a weak view (not in the text)
@@ -81,7 +81,7 @@ DENOISE = method('multi-view-refine', 'denoise-select', 'Two students; pooled vi
     *figure5('selection'),
     *(('denoise', t, f'Ours, {b}', f'labels=0 backbone={b} unlabelled=coco:unlabeled2017@boxes.json epochs=400 drops=(300,350)'+LARGE.get(b, ''))
       for t, bs in (('Table 3', ('resnet50', 'resnet152')), ('Table 5', ('resnet50', 'resnet101', 'resnet152', 'hrnet_w48'))) for b in bs), margin=0.)
-method('denoise-select', 'denoise-select-jc', 'denoise-select, and joints cut out of the students\' pictures.', *table1('Ours A+JC'), paths=((JointCutout(),),));
+method('denoise-select', 'denoise-select-jc', 'denoise-select, and joints cut out of the students\' pictures.', *table1('Ours A+JC'), student_branches=((JointCutout(),),));
 
 # %% ../nbs/11a_methods.ipynb #b57d205d
 for pool, word in (('max', 'largest'), ('mean', 'mean')):
@@ -98,27 +98,27 @@ for gate, tau in enumerate((0., .1, .2, .3), 1):
             ('denoise', 'Table 7', f'τ {tau:g}, {word}'), gate=gate, refined=refined)
 
 # %% ../nbs/11a_methods.ipynb #fd3e0f5b
-for kind, bn, decays in (('ema', 'batch', (.999, .6)), ('eman', 'eval', (.6,))):
+for kind, bn, decays in (('ema', 'train', (.999, .6)), ('eman', 'eval', (.6,))):
     for d in decays:
         method('pose-cons', f'pose-cons-{kind}-{d:g}', f'pose-cons with an {kind.upper()} teacher of decay {d:g}.',
-            ('pose-mum', 'Table 2', f'[19] + {kind.upper()} {d:g}'), teacher=kind, teacher_bn=bn, decay=d)
+            ('pose-mum', 'Table 2', f'[19] + {kind.upper()} {d:g}'), teacher=kind, teacher_mode=bn, decay=d)
 
 INPUT = Mix(stages=(('input', 1.),)) # MUM mixes pictures only
 method('pose-cons', 'mum', 'pose-cons, and tiles exchanged among the students\' pictures, put back after the encoder.',
-    ('pose-mum', 'Table 1', 'N_G 4, after encoder'), ('pose-mum', 'Table 3', 'MUM'), paths=((INPUT,),))
-method('mum', 'mum-group-2', 'MUM among two pictures instead of four.', ('pose-mum', 'Table 1', 'N_G 2, after encoder'), paths=((replace(INPUT, group=2),),))
-method('mum', 'mum-layer2', 'MUM undone after the second stage.', ('pose-mum', 'Table 1', 'N_G 4, after layer-2'), paths=((replace(INPUT, unmix='layer2'),),))
-method('mum', 'mum-decoder', 'MUM undone after the decoder.', ('pose-mum', 'Table 1', 'N_G 4, after decoder'), paths=((replace(INPUT, unmix='decoder'),),))
-method('mum', 'mum-jc', 'Joint Cutout, then MUM.', ('pose-mum', 'Table 3', 'MUM-JC'), paths=((JointCutout(), INPUT),))
-method('mum', 'mum-ra', 'RandAugment, then MUM.', ('pose-mum', 'Table 3', 'MUM-RA'), paths=((RandAugment(), INPUT),));
+    ('pose-mum', 'Table 1', 'N_G 4, after encoder'), ('pose-mum', 'Table 3', 'MUM'), student_branches=((INPUT,),))
+method('mum', 'mum-group-2', 'MUM among two pictures instead of four.', ('pose-mum', 'Table 1', 'N_G 2, after encoder'), student_branches=((replace(INPUT, group=2),),))
+method('mum', 'mum-layer2', 'MUM undone after the second stage.', ('pose-mum', 'Table 1', 'N_G 4, after layer-2'), student_branches=((replace(INPUT, unmix='layer2'),),))
+method('mum', 'mum-decoder', 'MUM undone after the decoder.', ('pose-mum', 'Table 1', 'N_G 4, after decoder'), student_branches=((replace(INPUT, unmix='decoder'),),))
+method('mum', 'mum-jc', 'Joint Cutout, then MUM.', ('pose-mum', 'Table 3', 'MUM-JC'), student_branches=((JointCutout(), INPUT),))
+method('mum', 'mum-ra', 'RandAugment, then MUM.', ('pose-mum', 'Table 3', 'MUM-RA'), student_branches=((RandAugment(), INPUT),));
 
 # %% ../nbs/11a_methods.ipynb #d5905250
-method('mum', 'pose-mum-at', 'Features are mixed, too, after some stages; on strong views.', ('pose-mum', 'Table 3', 'Pose-MUM-AT'), paths=((Mix(),),))
+method('mum', 'pose-mum-at', 'Features are mixed, too, after some stages; on strong views.', ('pose-mum', 'Table 3', 'Pose-MUM-AT'), student_branches=((Mix(),),))
 method('pose-mum-at', 'pose-mum', 'Pictures and features are mixed, on the weak view.',
-    ('pose-mum', 'Table 3', 'Pose-MUM'), ('pose-mum', 'Table 4', 'Single'), sees='weak')
+    ('pose-mum', 'Table 3', 'Pose-MUM'), ('pose-mum', 'Table 4', 'Single'), student_view='weak')
 POSEMUM = method('pose-mum', 'pose-mum-plus', 'One student with tiles exchanged in input and features; an EMAN teacher says what is there.',
     ('pose-mum', 'Table 4', 'EMAN 0.6'), ('pose-mum', 'Table 5', 'Pose-MUM+, 1K'), ('pose-mum', 'Table 5', 'Pose-MUM+, 5K', N5), ('pose-mum', 'Table 5', 'Pose-MUM+, 10K', N10),
-    ('pose-mum', 'Table 4', 'EMAN 0.6, ResNet-101', R101), teacher='eman', decay=.6, teacher_bn='eval')
+    ('pose-mum', 'Table 4', 'EMAN 0.6, ResNet-101', R101), teacher='eman', decay=.6, teacher_mode='eval')
 for d in (.999, .99, .9, .5):
     method('pose-mum-plus', f'pose-mum-plus-{d:g}', f'pose-mum-plus with decay {d:g}.', ('pose-mum', 'Table 4', f'EMAN {d:g}'),
         ('pose-mum', 'Table 4', f'EMAN {d:g}, ResNet-101', R101),
@@ -126,19 +126,19 @@ for d in (.999, .99, .9, .5):
 
 # %% ../nbs/11a_methods.ipynb #c1291a23
 method('pose-cons', 'pseudo-pose', 'A frozen supervised network labels everybody; a new one learns that.', ('denoise', 'related work', 'PseudoPose'),
-    teacher='frozen', teacher_bn='eval', first=.4, refined=True, epochs=100, drops=(70, 90))
+    teacher='frozen', teacher_mode='eval', pretrain_fraction=.4, refined=True, epochs=100, drops=(70, 90))
 method('pseudo-pose', 'data-distill', 'As pseudo-pose, with the mean of several turned and mirrored views.', ('denoise', 'Table 1', 'DataDistill, 1K'), n_weak=4, pool='mean')
 for base in ('pseudo-pose', 'data-distill'):
     for key, (what, q) in HARDER.items():
-        method(base, f'{base}-{key}', f'{base}, and the student\'s picture with {what}.', ('this kit', 'combinations', f'{base} + {key}'), paths=((q,),))
+        method(base, f'{base}-{key}', f'{base}, and the student\'s picture with {what}.', ('this kit', 'combinations', f'{base} + {key}'), student_branches=((q,),))
 method('pose-cons', 'data-distill-online', 'DataDistill without stages: the student itself labels several views.', ('denoise', 'related work', 'DataDistill'),
     n_weak=4, pool='mean', refined=True, epochs=100, drops=(70, 90))
 method('dual-pose', 'sspcm', 'Two teachers, now and an epoch ago: the pair that agrees best about a joint teaches a third network.', ('SSPCM', 'Table 1', 'SSPCM'),
-    students=3, selection='closest', past=True, gate=2, paths=((JointOcclusion(),),), epochs=100, drops=(70, 90))
+    students=3, selection='closest', previous_teachers=True, gate=2, student_branches=((JointOcclusion(),),), epochs=100, drops=(70, 90))
 
 PATHS = ((JointOcclusion(), Cutout()), (JointCutout(), CutMix())) # T_JOCO and T_JCCM
-method('pose-cons', 'multi-augs', 'One network and two hard paths: joints occluded and patches cut; joints cut and patches exchanged.', ('MultiAugs', 'Table 1', 'single'), paths=PATHS)
-method('dual-pose', 'multi-augs-dual', 'multi-augs with two students that teach each other.', ('MultiAugs', 'Table 1', 'dual'), paths=PATHS, epochs=30, drops=(20, 25));
+method('pose-cons', 'multi-augs', 'One network and two hard paths: joints occluded and patches cut; joints cut and patches exchanged.', ('MultiAugs', 'Table 1', 'single'), student_branches=PATHS)
+method('dual-pose', 'multi-augs-dual', 'multi-augs with two students that teach each other.', ('MultiAugs', 'Table 1', 'dual'), student_branches=PATHS, epochs=30, drops=(20, 25));
 
 # %% ../nbs/11a_methods.ipynb #b546d8a5
 OURS = 'this kit', 'what the diagnosis asks for'
@@ -147,10 +147,10 @@ method('denoise-select', 'denoise-share', 'denoise-select whose gate lets a shar
 method('multi-view', 'multi-view-raised', 'multi-view whose pooled maps stand on their own floor, not on that of the loudest view.', (*OURS, 'a maximum without its floor'), pool='raised')
 
 US = 'nobody yet', 'both papers joined'
-method('denoise-select', 'denoise-mum', 'Cleaned and selected targets; the students\' pictures and features are mixed.', (*US, 'refined targets + Pose-MUM'), paths=((Mix(),),))
-method('denoise-select', 'denoise-eman', 'denoise-select with an EMAN teacher for each student.', (*US, 'refined targets + EMAN'), teacher='eman', teacher_bn='eval')
-method('denoise-mum', 'denoise-doubt', 'denoise-mum whose teachers look at mixed views, too, so that doubt about hidden parts counts.', (*US, 'uncertainty over mixed views'), look=(Mix(),))
-method('denoise-mum', 'denoise-mum-eman', 'denoise-mum with an EMAN teacher for each student.', (*US, 'refined targets + Pose-MUM + EMAN'), teacher='eman', teacher_bn='eval')
+method('denoise-select', 'denoise-mum', 'Cleaned and selected targets; the students\' pictures and features are mixed.', (*US, 'refined targets + Pose-MUM'), student_branches=((Mix(),),))
+method('denoise-select', 'denoise-eman', 'denoise-select with an EMAN teacher for each student.', (*US, 'refined targets + EMAN'), teacher='eman', teacher_mode='eval')
+method('denoise-mum', 'denoise-doubt', 'denoise-mum whose teachers look at mixed views, too, so that doubt about hidden parts counts.', (*US, 'uncertainty over mixed views'), teacher_perturbations=(Mix(),))
+method('denoise-mum', 'denoise-mum-eman', 'denoise-mum with an EMAN teacher for each student.', (*US, 'refined targets + Pose-MUM + EMAN'), teacher='eman', teacher_mode='eval')
 len(RECIPES)
 
 # %% ../nbs/11a_methods.ipynb #69d28e56

@@ -20,12 +20,12 @@ def masks(B:int, # pictures
           group:int, # N_G, pictures in a group
           tiles:tuple, # (N_T,h, N_T,w)
           *key, # what the permutations are a function of: seed, step, stage
-          first:int=0, # place of the first picture in the step's batch, of which these may be a part
+          offset:int=0, # place of the first picture in the step's batch, of which these may be a part
          )->torch.Tensor: # (B/N_G, N_G, N_T,h, N_T,w) int64
     "A random permutation of each group for each tile (Pose-MUM, section 3.1)."
-    need(B%group == first%group == 0, f'{B} pictures cannot be split into groups of {group}: choose a batch size that {group} divides.')
+    need(B%group == offset%group == 0, f'{B} pictures cannot be split into groups of {group}: choose a batch size that {group} divides.')
     th, tw = tiles
-    u = keyed(*key, np.arange(first//group, (first+B)//group)[:,None,None], np.arange(th)[:,None], np.arange(tw), n=group)
+    u = keyed(*key, np.arange(offset//group, (offset+B)//group)[:,None,None], np.arange(th)[:,None], np.arange(tw), n=group)
     return torch.from_numpy(u.argsort(-1)).permute(0, 3, 1, 2).contiguous()
 
 # %% ../nbs/09_mum.ipynb #b9a528d9
@@ -92,19 +92,19 @@ class Mix(Perturbation):
         need(self.group >= 1 and min(self.tiles) >= 1, f'group={self.group} and tiles={self.tiles} must be 1 or more.')
         need(all(0 <= q <= 1 for _, q in self.stages), f'a probability in {self.stages} is not between 0 and 1.')
 
-    def touch(self, B:int, # pictures
+    def feature_hook(self, B:int, # pictures
               *key, # seed, step
-              first:int=0, # place of the first one in the step's batch
+              offset:int=0, # place of the first one in the step's batch
              ):
-        "A `touch` for one forward pass, drawn from the key before it begins."
+        "A `hook` for one forward pass, drawn from the key before it begins."
         often, before = dict(self.stages), STAGES[:STAGES.index(self.unmix)]
-        stack = {k: masks(B, self.group, self.tiles, *key, k, first=first) for k in before if often.get(k, 0) > keyed(*key, k, 'coin')[0]}
+        stack = {k: masks(B, self.group, self.tiles, *key, k, offset=offset) for k in before if often.get(k, 0) > keyed(*key, k, 'coin')[0]}
         def each(f, x, m): return [f(b, m, self.fit) for b in x] if isinstance(x, list) else f(x, m, self.fit)
-        def touch(stage, x):
+        def hook(stage, x):
             if stage in stack: x = each(mix, x, stack[stage])
             for m in reversed(stack.values()) if stage == self.unmix else (): x = each(unmix, x, m)
             return x
-        return touch
+        return hook
 
 # %% ../nbs/09_mum.ipynb #4fc68537
 def together(xy:torch.Tensor, # (B,J,2) joints, picture pixels

@@ -8,7 +8,7 @@ __all__ = ['Perturbation', 'perturb']
 # %% ../nbs/08a_perturb.ipynb #61ae6875
 import torch
 from dataclasses import dataclass
-from .model import untouched
+from .model import no_hook
 
 # %% ../nbs/08a_perturb.ipynb #c779933f
 class Perturbation:
@@ -23,22 +23,22 @@ class Perturbation:
         "A harder picture; `x` itself is left alone."
         return x
 
-    def touch(self, B:int, # pictures
+    def feature_hook(self, B:int, # pictures
               *key, # seed, step, student, path
-              first:int=0, # place of the first one in the step's batch, of which these may be a part
+              offset:int=0, # place of the first one in the step's batch, of which these may be a part
              ):
         "A function (stage, features) -> features for `PoseNet.forward`; call it once for each forward pass."
-        return untouched
+        return no_hook
 
 # %% ../nbs/08a_perturb.ipynb #b256f573
 def perturb(path, # perturbations
             x:torch.Tensor, xy:torch.Tensor, there:torch.Tensor, number, # see `Perturbation.picture`
             *key, # seed, step, student, path
-            first:int=0): # see `Perturbation.touch`
-    "The picture after all of a path's perturbations, and their common touch."
+            offset:int=0): # see `Perturbation.feature_hook`
+    "The picture after all of a path's perturbations, and their common hook."
     for i, q in enumerate(path): x = q.picture(x, xy, there, number, *key, i)
-    touches = [t for i, q in enumerate(path) if (t := q.touch(len(x), *key, i, first=first)) is not untouched]
-    def touch(stage, f):
-        for t in touches: f = t(stage, f)
+    hooks = [t for i, q in enumerate(path) if (t := q.feature_hook(len(x), *key, i, offset=offset)) is not no_hook]
+    def hook(stage, f):
+        for t in hooks: f = t(stage, f)
         return f
-    return x, touch if touches else untouched
+    return x, hook if hooks else no_hook

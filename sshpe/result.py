@@ -18,7 +18,9 @@ from .data import build_store, load as load_people, open_photo, person_length, r
 from .detected import detected_ap, results, upload
 from .heatmap import decode
 from .device import device_of
-from .step import ask, fetch
+from .batch import fetch
+from . import pseudo
+from .recipe import Setup
 from .metric import write_results
 from .protocol import read_split
 from .model import build
@@ -35,6 +37,8 @@ class Result:
     skeleton:Skeleton
     networks:dict # name -> network in eval mode
 
+    @property
+    def setup(self): return Setup(self.recipe, self.preset, self.skeleton.flip)
     @property
     def best(self): return 'ensemble' if 'student2' in self.networks else 'student'  # whose answers are given
     @property
@@ -198,11 +202,11 @@ def pose_picture(image, xy, s, skeleton, box=None): # -> matplotlib figure
 def opinions(x:Result, people, batch:int=32)->tuple: # keypoints (N,J,2) photo pixels, scores (N,J), uncertainties (N,J)
     "What the teachers say about everyone."
     r, p, out = x.recipe, x.preset, []
-    s = build_store(people, p.size, r.margin_of_canvas, workers=4)
+    s = build_store(people, p.size, r.canvas_margin, workers=4)
     device = x.teachers[0].head.weight.device
     for i in range(0, len(s), batch):
         rows = np.arange(i, min(i+batch, len(s)))
-        o, _, _ = ask(x.teachers, fetch(s, filled(rows, r), device), r, p, x.skeleton.flip, 0)
+        o, _ = pseudo.pseudo_labels(x.teachers, fetch(s, filled(rows, r), device), x.setup, key=(0,))
         surer = o.u.argmin(0)[None,...]
         select = len(o.u) > 1 and np.isfinite(r.margin)
         P = o.P.gather(0, surer[...,None,None].expand(1, *o.P.shape[1:]))[0] if select else o.P.mean(0)

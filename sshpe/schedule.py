@@ -41,7 +41,7 @@ def turn(T:int, # steps of the run
          r, # recipe
         )->int: # 0 = there is one stage
     "The step at which a second stage begins."
-    return round(r.first*T)
+    return round(r.pretrain_fraction*T)
 
 # %% ../nbs/12c_schedule.ipynb #b2e26cda
 def rate(t:int, T:int, # step, of how many
@@ -56,5 +56,5 @@ def weight(t:int, T:int, # step, of how many
            r, p, # recipe, preset
           )->float:
     "λ at step t of T: nothing in a first stage or during the burn-in, then rising over the ramp."
-    if r.first: return r.lam if t >= turn(T, r) else 0.
+    if r.pretrain_fraction: return r.lam if t >= turn(T, r) else 0.
     return 0. if t < p.burn_in else r.lam*min(1., (t-p.burn_in+1)/p.ramp) if p.ramp else r.lam

@@ -231,9 +231,9 @@ ENGINES = dict(local=local, ray=on_ray)
 def passes(r, p, T:int)->float: # recipe, preset, steps
     "How many crops pass a network forward in a run; learning from one counts three."
     from sshpe.schedule import turn
-    looks = (r.teaching*(1+r.past)*r.pooled - r.students*r.reuses)*p.n_unlabelled
-    learns = 3*r.students*len(r.paths)*p.n_unlabelled
-    busy = 0 if not r.lam else T-turn(T, r) if r.first else max(0, T-p.burn_in)
+    looks = (r.n_teachers*(1+r.previous_teachers)*r.n_pooled - r.students*r.shares_passes)*p.n_unlabelled
+    learns = 3*r.students*len(r.student_branches)*p.n_unlabelled
+    busy = 0 if not r.lam else T-turn(T, r) if r.pretrain_fraction else max(0, T-p.burn_in)
     return 3.*r.students*p.n_labelled*T + busy*(looks+learns)
 
 @lru_cache

@@ -7,10 +7,13 @@ __all__ = ['NEAR', 'MEASURES', 'measures', 'bars', 'auc', 'telemetry', 'agreemen
 
 # %% ../nbs/12e_telemetry.ipynb #2f7751be
 import torch
-from .denoise import inside, winner
+from .batch import Batch, truth
+from .denoise import winner
 from .heatmap import decode, peaks
-from .step import Batch, Opinion
-from .views import move_points, swap
+from .pseudo import PseudoLabels
+from .recipe import Setup
+from .step import Targets
+from .views import swap
 
 # %% ../nbs/12e_telemetry.ipynb #e7a54fd8
 NEAR = .05, .1, .2 # of the person's length: how near is near enough; a pseudo-label is right at the second
@@ -39,16 +42,14 @@ def auc(right:torch.Tensor, wrong:torch.Tensor, # (n,) counts by a measure, from
 
 # %% ../nbs/12e_telemetry.ipynb #9b6ea87f
 @torch.no_grad()
-def telemetry(o:Opinion, M:torch.Tensor, # (B,V',2,3) all views
-              b:Batch, r, p, flip, # people, recipe, preset, `Skeleton.flip`
-             )->dict: # name -> tensor of sums
+def telemetry(o:PseudoLabels, M:torch.Tensor, # (B,V',2,3) the views
+              b:Batch, setup:Setup)->dict: # name -> tensor of sums
     "Counts about the pseudo-labels of one step."
+    r, p, flip = setup.recipe, setup.preset, setup.flip
     xy, s = decode(o.chosen, p.stride, p.decode)
-    true, v = move_points(b.xyv[...,:2], M[:,0], flip), swap(b.xyv[...,2], M[:,0], flip)
-    v = torch.where(inside(true, p.map, p.stride), v, 0)
-    zoom = torch.linalg.det(M[:,0,:,:2]).abs().sqrt()
-    here, long = (v > 0).expand_as(s), (b.extent*zoom)[:,None]
-    off = lambda xy: (xy-true).norm(dim=-1)
+    t = truth(b, M[:,0], p.size, flip)
+    v, here, long = t.visible, t.there.expand_as(s), t.extent[:,None]
+    off = lambda xy: (xy-t.xy).norm(dim=-1)
     right, kept = (off(xy) < .1*long) & here, s > o.tau
     every, peak = decode(o.P, p.stride, 'argmax')  # of each teacher, whoever was chosen
     found, trust = off(every) < .1*long, measures(peak, o.u)
@@ -56,7 +57,7 @@ def telemetry(o:Opinion, M:torch.Tensor, # (B,V',2,3) all views
                 kept=torch.stack([(kept & (v == k)).sum() for k in (0, 1, 2)]).float(),
                 right=torch.stack([(right & ~kept).sum(), (right & kept).sum()]).float(),
                 here=torch.stack([(here & ~kept).sum(), (here & kept).sum()]).float(),
-                own=torch.stack([o.own[0].sum(), (v >= 0).sum()]).float(),  # of the first student
+                own=torch.stack([o.trusts_self[0].sum(), (v >= 0).sum()]).float(),  # of the first student
                 strong=torch.stack([swap((winner(o.H, o.seen) >= r.n_weak).float().mean(0), M[:,0], flip).sum(0), torch.ones_like(v).sum(0)]),
                 near=torch.stack([((off(xy) < a*long) & here & kept).sum() for a in NEAR]).float(),
                 error=torch.stack([((off(xy)/p.stride)**2*(right & kept)).sum(), (right & kept).sum()]),  # heatmap pixels
@@ -66,15 +67,13 @@ def telemetry(o:Opinion, M:torch.Tensor, # (B,V',2,3) all views
 # %% ../nbs/12e_telemetry.ipynb #6c1d22af
 @torch.no_grad()
 def agreement(y:torch.Tensor, # (B,J,h,w) what a student paints on its view
-              T:torch.Tensor, # (B,J,h,w) what it shall paint
-              w:torch.Tensor, # (B,J) weights
-              b:Batch, M:torch.Tensor, # people, (B,2,3) the view
-              p, # preset
-             )->dict: # name -> tensor of sums
+              t:Targets, s:int, # what students shall predict, number of the student
+              M:torch.Tensor, # (B,V',2,3) the views
+              b:Batch, setup:Setup)->dict: # name -> tensor of sums
     "How often a student says already what it shall learn (within a tenth of the person): then nothing is taught."
-    kept, far = w > 0, p.stride*(peaks(y.float())[1]-peaks(T)[1]).norm(dim=-1)
-    zoom = torch.linalg.det(M[:,:,:2]).abs().sqrt()
-    return dict(agree=torch.stack([((far < .1*(b.extent*zoom)[:,None]) & kept).sum(), kept.sum()]).float())
+    kept, far = t.w[s] > 0, setup.preset.stride*(peaks(y.float())[1]-peaks(t.T[s])[1]).norm(dim=-1)
+    long = truth(b, M[:,t.view], setup.preset.size, setup.flip).extent[:,None]
+    return dict(agree=torch.stack([((far < .1*long) & kept).sum(), kept.sum()]).float())
 
 # %% ../nbs/12e_telemetry.ipynb #ebbca30a
 def shares(c:dict)->dict: # plain numbers

@@ -22,7 +22,8 @@ from .burn_in import begin
 from .learner import Learner
 from .predict import predict
 from .schedule import total_steps
-from .step import ask, fetch, pictures, views
+from .batch import fetch
+from .pseudo import draw_views, pseudo_labels
 from .metric import coco_results, evaluate, write_results
 from .protocol import draw_split, read_split
 from .methods import recipe
@@ -94,7 +95,7 @@ class Run:
 # %% ../nbs/14b_training.ipynb #f40318aa
 def stores(c, split, train, more, r, p): # -> Stores of the labelled and of the unlabelled people
     "Everybody's crops."
-    (li, ui, *oi), cut = split.rows(train, *more), lambda d: build_store(d, p.size, r.margin_of_canvas, workers=4)
+    (li, ui, *oi), cut = split.rows(train, *more), lambda d: build_store(d, p.size, r.canvas_margin, workers=4)
     if not len(ui) and not more and not r.lam: ui = li  # nobody is left, and nobody is needed
     left = len(ui) + sum(map(len, oi))
     need(left, f'all {len(li):,} people of {train.name} are labelled: {r.name} needs some without labels.')
@@ -298,7 +299,7 @@ def people_picture(store, skeleton, rows): # -> matplotlib figure
 def views_picture(x:Run, row:int=0): # -> matplotlib figure
     "The views of one unlabelled person in the first step."
     b = fetch(x.unl, np.array([row]))
-    n, v = x.recipe.n_weak, pictures(b, views(b, x.recipe, x.preset, x.config.seed, 0, 'unlabelled'), x.recipe, x.preset)[:,0]
+    n, v = x.recipe.n_weak, [X[0] for X in draw_views(b, x.learner.setup, key=(x.config.seed, 0, 'unlabelled')).pictures]
     names = [f'weak {i+1}' if i < n else f'strong {i-n+1}' for i in range(len(v))]
     return draw.strip([upright(x.unl, [row])[0], *v], ['upright', *names], cols=8, size=1.1)
 
@@ -323,28 +324,29 @@ def curves(rows): # of the log; -> matplotlib figure
 # %% ../nbs/14b_training.ipynb #9856411c
 def filled(rows, r)->np.ndarray: # numbers of people, recipe
     "So many people that teachers who look at mixed views get whole groups: the first ones again at the end."
-    n = math.lcm(*(getattr(q, 'group', 1) for q in r.look))
+    n = math.lcm(*(getattr(q, 'group', 1) for q in r.teacher_perturbations))
     return np.resize(rows, -(-len(rows)//n)*n)
 
 # %% ../nbs/14b_training.ipynb #a027c61a
 def pseudo_picture(nets, # the teachers
                    store, rows, # whom
-                   r, p, skeleton, # recipe, preset
+                   setup, skeleton, # `Setup`
                    seed:int=0, label:str='', # of the views; in front of each title
                   ): # -> matplotlib figure
     "One upright look, the pool, and the refined target of some people."
     from sshpe.denoise import refine
     import matplotlib.pyplot as plt
+    r, p = setup.recipe, setup.preset
     b = fetch(store, filled(rows, r), nets[0].head.weight.device)
-    o, M, X = ask(nets, b, r, p, skeleton.flip, seed)
+    o, views = pseudo_labels(nets, b, setup, key=(seed,))
     tau = r.tau if math.isfinite(r.tau) else .1  # recipes without a gate are shown with the paper's
-    T, w = refine(o.chosen[0], M[:,0], skeleton.flip, tau, p.stride, p.sigma, p.decode, p.exact)
+    T, w = refine(o.chosen[0], views.M[:,0], skeleton.flip, tau, p.stride, p.sigma, p.decode, p.exact)
     fig, axes = plt.subplots(len(rows), 4, figsize=(5.2, 1.95*len(rows)), dpi=draw.DPI, squeeze=False, layout='compressed')
     for i, (row, img) in enumerate(zip(axes, upright(store, rows))):
         k = store.keypoints[rows[i]]
         draw.skeleton(draw.picture(row[0], img, label+('truth' if k[:,2].any() else 'nobody knows')), k, skeleton, lw=1)
         draw.picture(row[1], draw.heat(img, o.H[0,i,0]), f'one look: {float(o.H[0,i,0].max()):.2f}')
-        draw.picture(row[2], draw.heat(img, o.chosen[0,i]), f'pool of {r.pooled}: {float(o.chosen[0,i].max()):.2f}')
+        draw.picture(row[2], draw.heat(img, o.chosen[0,i]), f'pool of {r.n_pooled}: {float(o.chosen[0,i].max()):.2f}')
         draw.picture(row[3], draw.heat(img, T[i]*w[i,:,None,None]), f'above {tau:g}: {int(w[i].sum())}/{len(skeleton)}')
     plt.close(fig)
     return fig

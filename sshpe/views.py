@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEAK', 'STRONG', 'MEAN', 'STD', 'apply', 'compose', 'invert', 'mirrors', 'matrix', 'Uniform', 'Normal', 'Beta',
-           'Affine', 'keyed', 'draw', 'on_top', 'grid', 'warp', 'in_heatmap', 'row_statistics', 'crops', 'swap', 'move',
-           'move_points', 'shown', 'blackened', 'one_frame']
+           'Affine', 'keyed', 'sample_views', 'on_top', 'grid', 'warp', 'in_heatmap', 'row_statistics', 'crops', 'swap',
+           'move', 'move_points', 'shown', 'blackened', 'one_frame']
 
 # %% ../nbs/03_views.ipynb #cf0ab198
 import functools
@@ -124,13 +124,14 @@ def keyed(*key, # integers or integer arrays that broadcast against each other; 
 WEAK = Affine()
 STRONG = Affine(Normal(0, 30, -60, 60), .8, Normal(1, .25, .75, 1.25), 0.) # on top of a weak view, mirrored as that is
 
-def draw(kinds, # one Affine for each view
-         size:tuple, # (H,W)
-         samples:np.ndarray, # (B,) numbers of the people
-         *key, # seed, step, …
-        )->torch.Tensor: # (B,V,2,3)
-    "Views of each sample, from (key, sample, view) alone."
-    return torch.stack([a.draw(keyed(*key, np.asarray(samples), v, n=4), size) for v, a in enumerate(kinds)], 1)
+def sample_views(affines, # one Affine for each view
+                 size:tuple, # (H,W)
+                 samples:np.ndarray, # (B,) numbers of the people
+                 *key, # seed, step, …
+                 first:int=0, # number of the first view
+                )->torch.Tensor: # (B,V,2,3)
+    "Views of each sample, from (key, sample, number of the view) alone."
+    return torch.stack([a.draw(keyed(*key, np.asarray(samples), v, n=4), size) for v, a in enumerate(affines, first)], 1)
 
 def on_top(M:torch.Tensor, # (B,V,2,3)
            first:int, # number of the first strong view

@@ -122,7 +122,7 @@ def test_the_floor_has_the_passes_of_a_step(name):
     L.one_step()
     ours, floor, theirs = (count(L, f) for f in (L.one_step, bench.passes(L), bench.passes(L, True)))
     assert ours == floor
-    saved = len(L.students)*L.r.reuses
+    saved = len(L.students)*L.r.shares_passes
     assert len(theirs) == len(ours)+saved and [c for c in theirs if c[1]] == [c for c in ours if c[1]]
 
 def test_the_floor_leaves_the_learner_as_it_was():
@@ -147,7 +147,8 @@ def test_the_trace_notices_a_question_and_a_loop():
 
 def test_targets_in_bf16_are_those_in_fp32():
     a, b = (bench.learner('denoise-select', precision=p, n_unlabelled=4) for p in ('fp32', 'bf16'))
-    for (t, w, _), (u, v, _) in zip(bench.judging(a, 4)()[0], bench.judging(b, 4)()[0]):
+    ours, theirs = bench.judging(a, 4)()[0], bench.judging(b, 4)()[0]
+    for t, w, u, v in zip(ours.T, ours.w, theirs.T, theirs.w):
         same = (w == v)&(w > 0)
         assert same.float().mean() > .8*w.mean() and t.dtype == u.dtype == torch.float32
         at = lambda h: h.flatten(-2).argmax(-1)

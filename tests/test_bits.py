@@ -12,7 +12,7 @@ from test_learner import learner
 FILE = Path(__file__).with_name('bits.json')
 LOW = dict(tau=.02)  # networks of a few steps are sure of nothing
 METHODS = {'pose-cons': {}, 'denoise-select': LOW, 'denoise-select-jc': LOW, 'pose-mum-plus': {}, 'denoise-mum': LOW, 'sspcm': LOW,
-           'dual-pose': dict(sees='pooled', K=1)}  # one pass both answers and learns
+           'dual-pose': dict(student_view='pooled', K=1)}  # one pass both answers and learns
 
 
 def digest(tensors):
@@ -32,7 +32,7 @@ def trace(name):
     "The losses of twenty steps as hexadecimal numbers, and a digest of all networks at the end."
     l = learner(name, steps=20, **METHODS[name])
     steps = [l.one_step() for _ in range(20)]
-    losses = [[float(s[k]).hex() for k in ('labelled', 'unlabelled') if k in s] for s in steps]
+    losses = [[float(v).hex() for v in (s.labelled, s.unlabelled) if v is not None] for s in steps]
     return dict(losses=losses, weights=digest(w for f in l.remembered().values() for w in f.state_dict().values()))
 
 

@@ -16,7 +16,9 @@ from sshpe.explore.panels import Layer, Mark, Panels, chart, figure, place, pose
 from sshpe.explore.people import PeopleExplorer, crowd, joint_names, networks, photo_store, store_of
 from sshpe.explore.selection import SORTS, SelectionExplorer, in_box, ranked, taken
 from sshpe.explore.views import ViewsExplorer, view_facts
-from sshpe.step import ask, fetch
+from sshpe.batch import fetch
+from sshpe.pseudo import pseudo_labels
+from sshpe.recipe import Setup
 from sshpe.skeleton import COCO17
 from helpers import gaussian, matrix3, moved, peak
 
@@ -51,8 +53,8 @@ def fresh(request):
 
 def asked(x, store, r, i, seed=0):
     "The learner's own question about one person: heatmaps (S,V,J,h,w) in one frame, what was seen (V,h,w), views, truth."
-    o, M, X = ask(x.teachers, fetch(store, np.array([i])), r, x.preset, x.skeleton.flip, seed)
-    return o.H[:,0].numpy(), o.seen[0,:,0].numpy(), M[0], store.keypoints[i]
+    o, views = pseudo_labels(x.teachers, fetch(store, np.array([i])), Setup(r, x.preset, x.skeleton.flip), key=(seed,))
+    return o.H[:,0].numpy(), o.seen[0,:,0].numpy(), views.M[0], store.keypoints[i]
 
 def pooled(H, seen, how):
     "The pool of (V,J,h,w), pixel by pixel."
@@ -511,7 +513,7 @@ def test_names_of_networks_and_people(x, people, tmp_path):
     with pytest.raises(InputError): store_of('pepole:val', x)
     for name in 'supervised', 'pose-mum-plus':
         e = HeatmapExplorer(name, people[:2])
-        assert e.figures['kept'] is not None and e.controls['network'].options == tuple(e.names()) and e.state['views'] == e.x.recipe.pooled
+        assert e.figures['kept'] is not None and e.controls['network'].options == tuple(e.names()) and e.state['views'] == e.x.recipe.n_pooled
     assert [n[:7] for n in e.names()] == ['teacher']*len(e.names())
 
 def test_crowd_is_everyone_in_any_batch(x, people):

@@ -134,14 +134,14 @@ def exchanged(f, mask):
 @settings(max_examples=40)
 def test_what_is_drawn_is_what_a_touch_does(group, tiles, unmix, seed, probs):
     q = Mix(group, tiles, tuple(zip(STAGES, probs)), unmix)
-    m, touch = drawn(q, group, seed), q.touch(group, seed)
+    m, hook = drawn(q, group, seed), q.feature_hook(group, seed)
     own = owners(m, tiles, group, unmix)
     f = np.arange(group, dtype=np.float32)[:,None,None,None]*np.ones((1, 1, 12, 12), np.float32)
     now = f
     for k in STAGES:
         if k in m: now = exchanged(now, m[k][0].numpy())
         if k == unmix: now = f
-        got = touch(k, torch.tensor(got if k != 'input' else f)).numpy()
+        got = hook(k, torch.tensor(got if k != 'input' else f)).numpy()
         assert (got == now).all() and (draw.grow(own[k][0], (12, 12)) == now[0,0]).all()
         assert own[k].shape == (group, *tiles) and (np.sort(own[k], 0) == np.arange(group)[:,None,None]).all()
     before = STAGES[:STAGES.index(unmix)]
@@ -171,15 +171,15 @@ def test_mix_figures(mixer, x, changes):
     m = {k: v[0].numpy() for k, v in drawn(q, B, s['seed']).items()}
 
     X, features, stack = crops(store.batch(rows), torch.eye(2, 3).expand(B, 1, 2, 3), p.size)[0], {}, []
-    def touch(k, f): # the exchange, tile by tile
+    def hook(k, f): # the exchange, tile by tile
         f = f.numpy()
         if k in m: stack.append(m[k]); f = exchanged(f, m[k])
         while stack and k == s['unmix']: f = exchanged(f, stack.pop().argsort(0))
         features[k] = f
         return torch.tensor(f)
     with torch.no_grad():
-        f = net.stem(touch('input', X))
-        for k in STAGES[1:]: f = touch(k, getattr(net, k)(f))
+        f = net.stem(hook('input', X))
+        for k in STAGES[1:]: f = hook(k, getattr(net, k)(f))
         mixed, alone = net.head(f).numpy(), net(X).numpy()
 
     xyv = store.keypoints[rows]

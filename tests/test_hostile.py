@@ -282,7 +282,7 @@ def test_overrides_are_values_not_code(code, mark):
     from sshpe.recipe import literal
     text = code.format(m=mark)
     assert literal(text) == text                                                        # nothing but the text itself
-    for key in ('tau', 'weak.scale', 'paths', 'size', 'K'):
+    for key in ('tau', 'weak.scale', 'student_branches', 'size', 'K'):
         with pytest.raises(InputError): training.settle(run.config(dict(override={key: text})))
     for c in (dict(recipe=text), dict(preset=text), dict(unlabelled=text)):
         with pytest.raises(InputError):

@@ -9,7 +9,10 @@ from sshpe.device import autocast, device_of
 from sshpe.learner import Learner
 from sshpe.predict import predict
 from sshpe.schedule import order, rate, total_steps, weight
-from sshpe.step import Opinion, ask, fetch, labelled, mse, step
+from sshpe.batch import fetch
+from sshpe.pseudo import PseudoLabels, pseudo_labels
+from sshpe.recipe import Setup
+from sshpe.step import Targets, labelled_targets, mse, step
 from sshpe.telemetry import MEASURES, agreement, shares, telemetry
 from sshpe.model import PoseNet, build
 from sshpe.methods import DENOISE, RECIPES, SUPERVISED, recipe
@@ -39,7 +42,7 @@ def networks(r, p, seed=5):
         nn.init.normal_(f.head.weight, std=.2)
         for m in f.modules():  # residual branches begin at 0 otherwise, and see no neighbours
             if isinstance(m, nn.BatchNorm2d): nn.init.ones_(m.weight)
-    return students, (students if r.teacher == 'student' else others)[:r.teaching]+others[:r.teaching*r.past]
+    return students, (students if r.teacher == 'student' else others)[:r.n_teachers]+others[:r.n_teachers*r.previous_teachers]
 
 def hidden(store, *joints):
     "The same people without these labels (all, if none is named)."
@@ -103,7 +106,7 @@ def label(store, i, M, p):
 @pytest.mark.parametrize('v', [(0, 1, False), (40, .6, False), (-50, .7, True)])
 def test_labelled(v):
     (r, p), store, M = method('supervised', weak=fixed(*v)), people(), matrix3(*v, SIZE)
-    x, t, w = labelled(fetch(store, np.arange(8)), r, p, S5.flip, 0, 0)
+    x, t, w = labelled_targets(fetch(store, np.arange(8)), Setup(r, p, S5.flip), key=(0, 0))
     for i in range(8):
         T, W = label(store, i, M, p)
         assert np.abs(x[i].numpy()-view(store.canvases[i].transpose(2, 0, 1), M, SIZE)).max() < 2e-3
@@ -149,14 +152,14 @@ def test_dualpose_is_the_papers(name, changes, weak, strong):
     r = replace(r, weak=fixed(*weak), strong=fixed(*strong))
     (f1, f2), _ = networks(r, p)
     lab, unl, rows = people(1), people(2), np.array([5, 0, 3])
-    loss, what = step([f1, f2], [f1, f2], fetch(lab, rows), fetch(unl, rows), r, p, S5.flip, .7, 0, 0)
-    loss.backward(); ours = gradients([f1, f2]); clear([f1, f2])
+    out = step([f1, f2], [f1, f2], fetch(lab, rows), fetch(unl, rows), Setup(r, p, S5.flip), lam=.7, key=(0, 0))
+    out.loss.backward(); ours = gradients([f1, f2]); clear([f1, f2])
     loss_by_hand = dualpose(f1, f2, lab, unl, rows, matrix3(*weak, SIZE), matrix3(*strong, SIZE), p, .7, by_hand).item()
     truth = dualpose(f1, f2, lab, unl, rows, matrix3(*weak, SIZE), matrix3(*strong, SIZE), p, .7, by_ours)
     truth.backward(); theirs = gradients([f1, f2])
-    assert math.isclose(loss.item(), loss_by_hand, rel_tol=1e-4)
-    assert math.isclose(loss.item(), truth.item(), rel_tol=1e-5)
-    assert (ours-theirs).norm() < .01*theirs.norm() and theirs.norm() > 0 and what['unlabelled'] > .1*what['labelled']
+    assert math.isclose(out.loss.item(), loss_by_hand, rel_tol=1e-4)
+    assert math.isclose(out.loss.item(), truth.item(), rel_tol=1e-5)
+    assert (ours-theirs).norm() < .01*theirs.norm() and theirs.norm() > 0 and out.unlabelled > .1*out.labelled
 
 # the whole denoising step, Eq. 4 to 8, in loops over people, students, views and joints
 
@@ -187,30 +190,30 @@ def covered(M, r, p):
     def by(R):
         x, y = places(heatmap3(R, p.stride), p.map)
         return (x >= -.5) & (x <= p.map[1]-.5) & (y >= -.5) & (y <= p.map[0]-.5)
-    return np.any([by(M[-1]@np.linalg.inv(M[i])) for i in range(r.pooled)], 0).astype(float)
+    return np.any([by(M[-1]@np.linalg.inv(M[i])) for i in range(r.n_pooled)], 0).astype(float)
 
-@pytest.mark.parametrize('changes', [{}, dict(K=1, margin=.02), dict(strong_cut='weak'), dict(sees='pooled', K=3, **{'weak.mirrored': 1.}),
+@pytest.mark.parametrize('changes', [{}, dict(K=1, margin=.02), dict(strong_cut='weak'), dict(student_view='pooled', K=3, **{'weak.mirrored': 1.}),
                                      dict(n_weak=2, tau=-math.inf)])
 def test_denoise_select_is_the_papers(changes):
     r, p = method('denoise-select', decode='quarter', **changes)
     fs, _ = networks(r, p)
     lab, unl, rows, lam = hidden(people(1)), people(2), np.array([5, 0, 3]), .7
-    go = lambda r: step(fs, fs, fetch(lab, rows), fetch(unl, rows), r, p, S5.flip, lam, 3, 4)
-    o = go(r)[1]['opinion']  # only to find a gate that some joints pass, and a margin that decides
+    go = lambda r: step(fs, fs, fetch(lab, rows), fetch(unl, rows), Setup(r, p, S5.flip), lam=lam, key=(3, 4))
+    o = go(r).pseudo  # only to find a gate that some joints pass, and a margin that decides
     if r.tau > -math.inf: r = replace(r, tau=o.chosen.amax((-2,-1)).quantile(.4).item()+1e-4)
     if r.margin: r = replace(r, margin=(o.u[0]-o.u[1]).abs().median().item()+1e-5)
-    loss, what = go(r)
-    loss.backward(); ours = gradients(fs); clear(fs)
-    M = np.concatenate([what['M'].double().numpy(), np.broadcast_to([[[[0, 0, 1.]]]], (3, len(r.kinds), 1, 3))], 2)
-    X = [torch.cat([by_ours(unl, [i], M[b,v], M[b,0] if v >= r.n_weak and r.strong_cut == 'weak' else None) for b, i in enumerate(rows)]) for v in range(len(r.kinds))]
-    with torch.no_grad(): answers = np.stack([np.stack([f(x).double().numpy() for x in X[:r.pooled]]) for f in fs])
+    out = go(r)
+    out.loss.backward(); ours = gradients(fs); clear(fs)
+    M = np.concatenate([out.views.M.double().numpy(), np.broadcast_to([[[[0, 0, 1.]]]], (3, len(r.affines), 1, 3))], 2)
+    X = [torch.cat([by_ours(unl, [i], M[b,v], M[b,0] if v >= r.n_weak and r.strong_cut == 'weak' else None) for b, i in enumerate(rows)]) for v in range(len(r.affines))]
+    with torch.no_grad(): answers = np.stack([np.stack([f(x).double().numpy() for x in X[:r.n_pooled]]) for f in fs])
     T, W = denoised(answers, M, r, p)
     # Eq. 8
     counts = np.stack([covered(m, r, p) for m in M]) if r.strong_cut == 'canvas' else np.ones((3, *p.map))
     truth = lam*sum(((f(X[-1])-torch.tensor(t))**2*torch.tensor(w)[:,:,None,None]*torch.tensor(counts)[:,None]).mean() for f, t, w in zip(fs, T, W))
     truth.backward(); theirs = gradients(fs)
-    assert 0 < W.sum() and (r.tau == -math.inf or W.sum() < W.size) and what['labelled'] == 0
-    assert math.isclose(loss.item(), truth.item(), rel_tol=2e-3)
+    assert 0 < W.sum() and (r.tau == -math.inf or W.sum() < W.size) and out.labelled == 0
+    assert math.isclose(out.loss.item(), truth.item(), rel_tol=2e-3)
     assert (ours-theirs).norm() < 1e-2*theirs.norm()
 
 def test_pose_mum_with_groups_of_one_is_the_eval_teachers_heatmap():
@@ -218,17 +221,17 @@ def test_pose_mum_with_groups_of_one_is_the_eval_teachers_heatmap():
     r = replace(r, weak=fixed(10, 1.1, True))
     (f,), (g,) = networks(r, p)
     lab, unl, rows, M = hidden(people(1)), people(2), np.array([5, 0, 3]), matrix3(10, 1.1, True, SIZE)
-    loss, _ = step([f], [g], fetch(lab, rows), fetch(unl, rows), r, p, S5.flip, 1., 0, 0)
+    out = step([f], [g], fetch(lab, rows), fetch(unl, rows), Setup(r, p, S5.flip), lam=1., key=(0, 0))
     x = by_hand(unl, rows, M)
     truth = ((f(x)-g.eval()(x).detach())**2).mean()
-    assert math.isclose(loss.item(), truth.item(), rel_tol=1e-4)
+    assert math.isclose(out.loss.item(), truth.item(), rel_tol=1e-4)
 
 def go(r, p, key=(0, 0), seed=5):
     "A step's loss and the students' gradients."
     fs, gs = networks(r, p, seed)
-    loss, what = step(fs, gs, fetch(people(1), np.arange(4)), fetch(people(2), np.arange(4)), r, p, S5.flip, 1., *key)
-    loss.backward()
-    return loss.item(), gradients(fs), what
+    out = step(fs, gs, fetch(people(1), np.arange(4)), fetch(people(2), np.arange(4)), Setup(r, p, S5.flip), lam=1., key=key)
+    out.loss.backward()
+    return out.loss.item(), gradients(fs), out
 
 def test_pose_mum_with_probability_0_is_mum():
     at = lambda q: {'mix.stages': (('input', 1.), ('layer1', q), ('layer2', q), ('layer3', q))}
@@ -241,14 +244,14 @@ def test_mum_in_groups_of_one_is_no_mixing():
 
 def test_each_path_has_its_own_loss_and_view():
     "Two equal paths on the weak view weigh twice; on fresh views they are two draws."
-    one, two = (go(*method('dual-pose', sees='weak', paths=q)) for q in ('((),)', '((), ())'))
-    assert math.isclose(two[2]['unlabelled'].item(), 2*one[2]['unlabelled'].item(), rel_tol=1e-5)
-    assert len(go(*method('multi-augs'))[2]['M'][0]) == 3
-    a, b = (go(*method('dual-pose', paths=q, weak=fixed(0, 1, False)))[2]['unlabelled'].item() for q in ('((),)', '((), ())'))
+    one, two = (go(*method('dual-pose', student_view='weak', student_branches=q)) for q in ('((),)', '((), ())'))
+    assert math.isclose(two[2].unlabelled.item(), 2*one[2].unlabelled.item(), rel_tol=1e-5)
+    assert len(go(*method('multi-augs'))[2].views.M[0]) == 3
+    a, b = (go(*method('dual-pose', student_branches=q, weak=fixed(0, 1, False)))[2].unlabelled.item() for q in ('((),)', '((), ())'))
     assert b > 1.2*a
 
 def test_looks_through_mixed_views_change_the_pool_but_never_the_weak_look():
-    a, b = (go(*method(n, tau=-math.inf))[2]['opinion'] for n in ('denoise-mum', 'denoise-doubt'))
+    a, b = (go(*method(n, tau=-math.inf))[2].pseudo for n in ('denoise-mum', 'denoise-doubt'))
     assert torch.equal(a.H[:,:,0], b.H[:,:,0]) and not torch.equal(a.H[:,:,1], b.H[:,:,1])
 
 # what learns, and what doesn't
@@ -262,9 +265,9 @@ def test_the_loss_falls(name):
     lab, unl = batches()
     opt, losses = torch.optim.Adam([w for f in fs for w in f.parameters()], 2e-3), []
     for _ in range(6):
-        loss, what = step(fs, gs, lab, unl if r.lam else None, r, p, S5.flip, r.lam, 0, 0)
-        opt.zero_grad(); loss.backward(); opt.step()
-        losses.append((what['labelled'].item(), loss.item()))
+        out = step(fs, gs, lab, unl if r.lam else None, Setup(r, p, S5.flip), lam=r.lam, key=(0, 0))
+        opt.zero_grad(); out.loss.backward(); opt.step()
+        losses.append((out.labelled.item(), out.loss.item()))
     a, b = losses[0], losses[-1]
     assert b[0] < .8*a[0] and b[1] < .8*a[1] and np.isfinite(losses).all()
 
@@ -273,17 +276,17 @@ def test_who_gets_a_gradient(name):
     r, p = method(name)
     fs, gs = networks(r, p)
     lab, unl = batches()
-    step(fs, gs, lab, None, r, p, S5.flip, 0., 0, 0)[0].backward()
+    step(fs, gs, lab, None, Setup(r, p, S5.flip), lam=0., key=(0, 0)).loss.backward()
     for f in fs: assert f.head.weight.grad.any() and next(f.stem.parameters()).grad.any()
     clear(fs)
     lab.xyv[...,2] = 0  # only the unlabelled loss is left
     if not r.lam: return
-    loss, what = step(fs, gs, lab, unl, replace(r, tau=min(r.tau, 0.)), p, S5.flip, 1., 0, 0)
-    loss.backward()
+    out = step(fs, gs, lab, unl, Setup(replace(r, tau=min(r.tau, 0.)), p, S5.flip), lam=1., key=(0, 0))
+    out.loss.backward()
     for f in fs: assert gradients([f]).norm() > 0 and all(w.grad.isfinite().all() for w in f.parameters())
     assert all(w.grad is None for g in gs if g not in fs for w in g.parameters())
-    o = what['opinion']
-    assert not any(t.requires_grad for t in (o.H, o.P, o.u, o.chosen, what['labelled'], what['unlabelled']))
+    o = out.pseudo
+    assert not any(t.requires_grad for t in (o.H, o.P, o.u, o.chosen, out.labelled, out.unlabelled))
 
 @pytest.mark.parametrize('name', ['denoise-select', 'pose-mum-plus'])
 def test_gated_joints_teach_nothing(name):
@@ -295,23 +298,23 @@ def test_gated_joints_teach_nothing(name):
         for f in {*fs, *gs}: f.head.weight.mul_(.05); f.head.bias.copy_(torch.tensor([0., 0., 0., 3., 3.]))
     lab, unl = batches()
     lab.xyv[...,2] = 0
-    loss, what = step(fs, gs, lab, unl, r, p, S5.flip, 1., 0, 0)
-    loss.backward()
+    out = step(fs, gs, lab, unl, Setup(r, p, S5.flip), lam=1., key=(0, 0))
+    out.loss.backward()
     for f in fs:
         assert not f.head.weight.grad[:3].any() and not f.head.bias.grad[:3].any()
         assert f.head.weight.grad[3:].any() and f.head.bias.grad[3:].any()
     clear(fs)
-    loss, what = step(fs, gs, lab, unl, replace(r, tau=math.inf), p, S5.flip, 1., 0, 0)
-    loss.backward()
-    assert loss == 0 and not gradients(fs).any()
+    out = step(fs, gs, lab, unl, Setup(replace(r, tau=math.inf), p, S5.flip), lam=1., key=(0, 0))
+    out.loss.backward()
+    assert out.loss == 0 and not gradients(fs).any()
 
 @pytest.mark.parametrize('name, views', [('dual-pose', {}), ('pose-mum-plus', dict(weak=fixed(10, 1, False)))])
 def test_every_draw_of_a_step_is_a_function_of_seed_and_step(name, views):
     r, p = method(name, **views)  # with fixed views only the tiles are left to chance
     fs, gs = networks(r, p)
     def go(*key):
-        what = step(fs, gs, *batches(), r, p, S5.flip, 1., *key)[1]
-        return what['labelled'].item(), what['unlabelled'].item()
+        out = step(fs, gs, *batches(), Setup(r, p, S5.flip), lam=1., key=key)
+        return out.labelled.item(), out.unlabelled.item()
     keys = [(0, 0), (0, 1), (1, 0)]
     a = [go(*k) for k in keys]
     assert a == [go(*k) for k in keys]
@@ -394,7 +397,7 @@ def test_eman_without_memory_is_the_student_in_eval_mode():
     b = learner('pose-mum-plus', teacher='student', burn_in=1).fit(until=5)
     assert all(torch.equal(v, b.students[0].state_dict()[k]) for k, v in a.students[0].state_dict().items())
     assert all(torch.equal(v, a.students[0].state_dict()[k]) for k, v in a.teachers[0].state_dict().items())
-    c = learner('pose-mum-plus', teacher='student', teacher_bn='batch', burn_in=1).fit(until=5)
+    c = learner('pose-mum-plus', teacher='student', teacher_mode='train', burn_in=1).fit(until=5)
     assert not same(b, c)
 
 def state(f): return {k: v.clone() for k, v in f.state_dict().items()}
@@ -402,11 +405,11 @@ def equal(a, b): return all(torch.equal(v, b[k]) for k, v in a.items())
 
 def test_the_past_is_the_epoch_before():
     l = learner('sspcm', unl=people(2, 10), burn_in=1)  # 4 of 10 people a step: an epoch is 3 steps
-    assert len(l.students) == 3 and len(l.past) == 2 and l.lookers() == [*l.students[:2], *l.past]
+    assert len(l.students) == 3 and len(l.previous_teachers) == 2 and l.answering_teachers() == [*l.students[:2], *l.previous_teachers]
     at = {}
     for t in range(7):
         at[t] = [state(f) for f in l.students[:2]]  # before step t
-        if t >= 3: assert all(torch.equal(w, s[k]) for f, s in zip(l.past, at[t-t%3]) for k, w in f.named_parameters())
+        if t >= 3: assert all(torch.equal(w, s[k]) for f, s in zip(l.previous_teachers, at[t-t%3]) for k, w in f.named_parameters())
         l.one_step()
     assert not equal(at[3][0], at[6][0])
 
@@ -451,7 +454,7 @@ def test_schedules():
     assert [weight(t, 9, r, p) for t in range(9)] == [0, 0, 0, .5, 1, 1.5, 2, 2, 2]
     assert [weight(t, 9, r, replace(p, ramp=0)) for t in (2, 3)] == [0, 2]
     assert not any(weight(t, 9, SUPERVISED, p) for t in range(9))
-    two = replace(RECIPES['pseudo-pose'], lam=2., first=.25)  # two stages: no burn-in, and each has its drops
+    two = replace(RECIPES['pseudo-pose'], lam=2., pretrain_fraction=.25)  # two stages: no burn-in, and each has its drops
     assert [weight(t, 8, two, p) for t in range(8)] == [0, 0]+[2]*6
     lr = [rate(t, 1200, two, mini)/mini.lr for t in (0, 209, 210, 270, 299, 300, 929, 930, 1110)]
     assert np.allclose(lr, [1, 1, .1, .01, .01, 1, 1, .1, .01])
@@ -487,9 +490,9 @@ def test_telemetry_by_counting(seed, tau, n_weak):
     H, seen, mine = g.random((S, B, V, J, h, w)), g.random((B, V, 1, h, w)) < .7, g.random((S, B, J)) < .4
     chosen = g.random((S, B, J, h, w))*g.random((S, B, J, 1, 1))
     P, u = g.random((S, B, J, h, w))*g.random((S, B, J, 1, 1)), g.random((S, B, J))/3
-    o = Opinion(H=torch.tensor(H), seen=torch.tensor(seen), P=torch.tensor(P), u=torch.tensor(u),
-                own=torch.tensor(mine), chosen=torch.tensor(chosen), tau=tau)
-    counted = telemetry(o, two(M), fetch(store, np.arange(B)), r, p, S5.flip)
+    o = PseudoLabels(H=torch.tensor(H), seen=torch.tensor(seen), P=torch.tensor(P), u=torch.tensor(u),
+                trusts_self=torch.tensor(mine), chosen=torch.tensor(chosen), tau=tau)
+    counted = telemetry(o, two(M), fetch(store, np.arange(B)), Setup(r, p, S5.flip))
     c = {k: v.tolist() for k, v in counted.items()}
     joints, kept, right, here, bins, bins_right, strong = [0]*3, [0]*3, [0]*2, [0]*2, [0]*10, [0]*10, [0.]*J
     near, error, trust = [0]*3, 0., {(k, ok): [] for k in MEASURES for ok in (True, False)}
@@ -536,7 +539,8 @@ def test_agreement_by_counting():
         far = 4*np.linalg.norm(peak(y[b,j], 'argmax')-peak(T[b,j], 'argmax'))
         count = [count[0]+(far < .1*store.extent[b]*math.sqrt(np.linalg.det(M[b]))), count[1]+1]
     b = fetch(store, np.arange(B))
-    assert agreement(torch.tensor(y), torch.tensor(T), torch.tensor(w).float(), b, two(M), p)['agree'].tolist() == count
+    targets = Targets(0, torch.tensor(T)[None], torch.tensor(w).float()[None], None)
+    assert agreement(torch.tensor(y), targets, 0, two(M)[:,None], b, Setup(r, p, S5.flip))['agree'].tolist() == count
     assert count[1] > count[0] >= w[:3].sum()
 
 # what the loss leaves out, and ceilings
@@ -546,9 +550,9 @@ def test_a_view_from_the_canvas_teaches_only_what_a_pooled_view_has_shown(seed):
     r, p = method('dual-pose', strong_cut='canvas')
     (f, g), _ = networks(r, p)
     unl = fetch(people(2), np.arange(4))
-    what = step([f, g], [f, g], fetch(people(1), np.arange(4)), unl, r, p, S5.flip, 1., seed, 0)[1]
-    _, (T, _, shown), v = what['last']
-    M = np.concatenate([what['M'].double().numpy(), np.broadcast_to([[[[0, 0, 1.]]]], (4, 2, 1, 3))], 2)
+    out = step([f, g], [f, g], fetch(people(1), np.arange(4)), unl, Setup(r, p, S5.flip), lam=1., key=(seed, 0))
+    shown, v = out.targets[0].pixels, out.targets[0].view
+    M = np.concatenate([out.views.M.double().numpy(), np.broadcast_to([[[[0, 0, 1.]]]], (4, 2, 1, 3))], 2)
     assert shown.shape == (4, 1, *p.map) and 0 < shown.sum() < shown.numel()
     for b in range(4):
         x, y = places(heatmap3(M[b,v]@np.linalg.inv(M[b,0]), p.stride), p.map)
@@ -561,8 +565,9 @@ def test_hidden_labels_correct_targets(oracle):
     fs, _ = networks(r, p)
     store = people(2)
     store.extent *= 4
-    go = lambda r: step(fs, fs, fetch(people(1), np.arange(6)), fetch(store, np.arange(6)), r, p, S5.flip, 1., 0, 0)[1]
-    (_, (T, W, _), v), (_, (T0, W0, _), _), M = go(r)['last'], go(replace(r, oracle=''))['last'], go(r)['M'].numpy()
+    go = lambda r: step(fs, fs, fetch(people(1), np.arange(6)), fetch(store, np.arange(6)), Setup(r, p, S5.flip), lam=1., key=(0, 0))
+    ours, plain, M = go(r).targets[0], go(replace(r, oracle='')).targets[0], go(r).views.M.numpy()
+    T, W, T0, W0, v = ours.T[-1], ours.w[-1], plain.T[-1], plain.w[-1], ours.view
     counts = [0, 0]
     for i in range(6):
         t, w = label(store, i, np.vstack([M[i,v], [0, 0, 1]]), p)
@@ -639,8 +644,8 @@ def test_ask_shows_the_upright_frame_first():
     fs, _ = networks(r, p)
     store = people(6, 5)
     b = fetch(store, np.arange(3))
-    o, M, X = ask(fs, b, r, p, S5.flip, 0)
-    assert torch.equal(M[:,0], torch.eye(2, 3).expand(3, 2, 3)) and X.shape[:2] == (r.pooled, 3) and fs[0].training
+    o, views = pseudo_labels(fs, b, Setup(r, p, S5.flip), key=(0,))
+    assert torch.equal(views.M[:,0], torch.eye(2, 3).expand(3, 2, 3)) and len(views.pictures[0]) == 3 and fs[0].training
     with torch.no_grad(): truth = [f.eval()(by_hand(store, range(3), np.eye(3))) for f in fs]
     assert torch.allclose(o.H[:,:,0], torch.stack(truth), rtol=1e-3, atol=1e-3*o.H.abs().max().item())
 
@@ -653,11 +658,11 @@ def test_bf16_learns_in_the_direction_of_fp32(name):
     for precision in ('fp32', 'bf16'):
         l = learner(name, precision=precision, burn_in=0, ramp=0)
         nn.init.normal_(l.students[0].head.weight, std=.05, generator=torch.Generator().manual_seed(1))
-        with autocast(l.device, precision): loss, what = step(l.students, l.lookers(), *l.piece(0, 0), l.r, l.p, S5.flip, 1., 0, 0)
-        loss.backward()
-        got[precision] = float(loss.detach()), gradients(l.students)
+        with autocast(l.device, precision): out = step(l.students, l.answering_teachers(), *l.piece(0, 0), l.setup, lam=1., key=(0, 0))
+        out.loss.backward()
+        got[precision] = float(out.loss.detach()), gradients(l.students)
         assert all(w.dtype == torch.float32 for f in l.students for w in f.parameters())
-        assert what['opinion'].P.dtype == what['opinion'].u.dtype == torch.float32
+        assert out.pseudo.P.dtype == out.pseudo.u.dtype == torch.float32
     (a, g), (b, h) = got.values()
     assert abs(a-b) < .03*a and torch.cosine_similarity(g, h, dim=0) > .98
 
@@ -682,7 +687,7 @@ def test_a_folded_teacher_follows_its_network():
     x = torch.randn(3, 3, *SIZE)
     for _ in range(3):
         l.one_step()
-        (g,), (f,) = l.lookers(), l.teachers
+        (g,), (f,) = l.answering_teachers(), l.teachers
         with torch.no_grad(): assert torch.allclose(g(x), f.eval()(x), atol=1e-5) and not torch.equal(l.students[0].eval()(x), f(x))
         l.students[0].train()
 

@@ -41,9 +41,9 @@ def changes(a, b): return set(difference(RECIPES[a], RECIPES[b])) - {'epochs', '
 
 @pytest.mark.parametrize('a, b, what', [
     ('dual-pose', 'multi-view', {'K', 'strong', 'strong_cut'}), ('multi-view', 'multi-view-refine', {'gate', 'refined'}), ('multi-view-refine', 'denoise-select', {'margin'}),
-    ('pose-cons', 'pose-cons-ema-0.6', {'teacher'}), ('pose-cons-ema-0.6', 'pose-cons-eman-0.6', {'teacher', 'teacher_bn'}), ('pose-cons', 'mum', {'paths'}),
-    ('pose-mum-at', 'pose-mum', {'sees'}), ('pose-mum', 'pose-mum-plus', {'teacher', 'teacher_bn'}), ('pose-mum-plus', 'pose-mum-plus-0.9', {'decay'}),
-    ('pseudo-pose', 'data-distill', {'n_weak', 'pool'}), ('denoise-select', 'denoise-mum', {'paths'}), ('denoise-mum', 'denoise-doubt', {'look'})])
+    ('pose-cons', 'pose-cons-ema-0.6', {'teacher'}), ('pose-cons-ema-0.6', 'pose-cons-eman-0.6', {'teacher', 'teacher_mode'}), ('pose-cons', 'mum', {'student_branches'}),
+    ('pose-mum-at', 'pose-mum', {'student_view'}), ('pose-mum', 'pose-mum-plus', {'teacher', 'teacher_mode'}), ('pose-mum-plus', 'pose-mum-plus-0.9', {'decay'}),
+    ('pseudo-pose', 'data-distill', {'n_weak', 'pool'}), ('denoise-select', 'denoise-mum', {'student_branches'}), ('denoise-mum', 'denoise-doubt', {'teacher_perturbations'})])
 def test_neighbours_differ_in_what_the_table_is_about(a, b, what): assert changes(a, b) == what
 
 def test_no_two_methods_are_the_same():
@@ -62,8 +62,8 @@ def test_table_7_is_a_grid():
 
 def test_a_method_is_defined_in_a_line(monkeypatch):
     monkeypatch.setattr('sshpe.methods.RECIPES', dict(RECIPES)); monkeypatch.setattr('sshpe.methods.BASES', dict(BASES))
-    r = method('sspcm', 'sspcm-mum', 'Mixed.', ('me', 'mine', '1'), paths=((JointCutout(), Mix()),))
-    assert r.students == 3 and recipe('sspcm-mum')[0].paths[0][1].tiles == (3, 2)
+    r = method('sspcm', 'sspcm-mum', 'Mixed.', ('me', 'mine', '1'), student_branches=((JointCutout(), Mix()),))
+    assert r.students == 3 and recipe('sspcm-mum')[0].student_branches[0][1].tiles == (3, 2)
     with pytest.raises(InputError, match='sspcm-mum'): recipe('sspcm-mun')
 
 def test_strong_views_are_strong():

@@ -21,8 +21,8 @@ def lively(f, seed=0):
 @pytest.mark.parametrize('size', [(96, 64), (256, 192)])
 def test_shapes_and_touch(name, size):
     net, seen = build(name, 17, 16).eval(), []
-    def touch(stage, x): seen.append((stage, *x.shape[2:])); return x
-    with torch.no_grad(): y = net(torch.randn(1, 3, *size), touch)
+    def hook(stage, x): seen.append((stage, *x.shape[2:])); return x
+    with torch.no_grad(): y = net(torch.randn(1, 3, *size), hook)
     H, W = size
     assert y.shape == (1, 17, H//4, W//4)
     last = seen[4][1]
@@ -35,8 +35,8 @@ def test_shapes_and_touch(name, size):
 @pytest.mark.parametrize('size', [(96, 64), (256, 192)])
 def test_shapes_and_touch_of_branches(name, size):
     net, seen = build(name, 17, 16).eval(), {}
-    def touch(stage, x): seen[stage] = [h.shape[1:] for h in x] if isinstance(x, list) else x.shape[1:]; return x
-    with torch.no_grad(): y = net(torch.randn(1, 3, *size), touch)
+    def hook(stage, x): seen[stage] = [h.shape[1:] for h in x] if isinstance(x, list) else x.shape[1:]; return x
+    with torch.no_grad(): y = net(torch.randn(1, 3, *size), hook)
     (H, W), c = size, 8 if name in NARROW else 32
     branch = lambda i: (c*2**i, H//4//2**i, W//4//2**i)
     assert y.shape == (1, 17, H//4, W//4) and tuple(seen) == STAGES

@@ -146,7 +146,7 @@ def test_bad_sizes_are_refused_in_a_sentence():
     with pytest.raises(InputError, match='10 pictures.*groups of 4'): masks(10, 4, (3, 2), 0)
     with pytest.raises(InputError, match='8x6.*3x2'): mix(torch.zeros(4, 1, 8, 6), masks(4, 4, (3, 2), 0))
     with pytest.raises(InputError, match='6x5.*3x2'): mix(torch.zeros(4, 1, 6, 5), masks(4, 4, (3, 2), 0))
-    with pytest.raises(InputError): Mix(4, (3, 2)).touch(6, 0)('input', torch.zeros(6, 1, 6, 4))
+    with pytest.raises(InputError): Mix(4, (3, 2)).feature_hook(6, 0)('input', torch.zeros(6, 1, 6, 4))
 
 @given(st.integers(0, 2**32))
 def test_together(seed):
@@ -170,7 +170,7 @@ def test_together_cuts_between_pixels():
     got = together(xy, [(0, 2), (1, 3), (0, 1), (2, 3)], (12, 12), [swap])[0]
     assert got.tolist() == [[True, True, False, False]]*2
 
-# the touch, on a network of identities
+# the hook, on a network of identities
 
 def through(f, x, stages=STAGES):
     "What a network of identities gives after each stage."
@@ -180,9 +180,9 @@ def through(f, x, stages=STAGES):
 
 def test_it_is_a_perturbation_of_features_only():
     xy = torch.zeros(8, 5, 2)
-    x, touch = perturb((always,), x8, xy, xy[...,0] > 0, np.arange(8), 3, 1)
+    x, hook = perturb((always,), x8, xy, xy[...,0] > 0, np.arange(8), 3, 1)
     assert isinstance(always, Perturbation) and x is x8
-    y, z = through(touch, x8), through(always.touch(8, 3, 1, 0), x8)
+    y, z = through(hook, x8), through(always.feature_hook(8, 3, 1, 0), x8)
     assert all(torch.equal(y[s], z[s]) for s in STAGES)
 
 always = Mix(4, (3, 2), (('input', 1.), ('layer1', 1.), ('layer2', 1.), ('layer3', 1.)))
@@ -190,7 +190,7 @@ x8 = torch.randn(8, 2, 6, 4, generator=torch.Generator().manual_seed(0))
 
 @pytest.mark.parametrize('where', STAGES)
 def test_all_is_undone_after_the_unmix_stage(where):
-    y = through(replace(always, unmix=where, stages=always.stages+(('layer4', 1.), ('decoder', 1.))).touch(8, 3, 1), x8)
+    y = through(replace(always, unmix=where, stages=always.stages+(('layer4', 1.), ('decoder', 1.))).feature_hook(8, 3, 1), x8)
     k = STAGES.index(where)
     for s in STAGES[:k]: assert not torch.equal(y[s], x8)
     for s in STAGES[k:]: assert torch.equal(y[s], x8)
@@ -199,10 +199,10 @@ def test_all_is_undone_after_the_unmix_stage(where):
 
 def test_probability_zero_is_plain_input_mixing_and_a_group_of_one_is_none():
     mum = replace(always, stages=(('input', 1.), ('layer1', 0.), ('layer2', 0.), ('layer3', 0.)))
-    y = through(mum.touch(8, 5), x8)
+    y = through(mum.feature_hook(8, 5), x8)
     assert not torch.equal(y['input'], x8) and all(torch.equal(y[s], y['input']) for s in STAGES[1:4])
-    assert all(torch.equal(v, x8) for v in through(replace(always, group=1).touch(8, 5), x8).values())
-    assert all(torch.equal(v, x8) for v in through(replace(always, stages=()).touch(8, 5), x8).values())
+    assert all(torch.equal(v, x8) for v in through(replace(always, group=1).feature_hook(8, 5), x8).values())
+    assert all(torch.equal(v, x8) for v in through(replace(always, stages=()).feature_hook(8, 5), x8).values())
 
 @pytest.mark.parametrize('where', ['layer2', 'layer4', 'decoder'])
 @pytest.mark.parametrize('name', ['narrow18', 'narrow_hrnet'])
@@ -213,8 +213,8 @@ def test_the_places_of_table_1(name, where):
     listed = lambda h: h if isinstance(h, list) else [h]
     given, after = {}, {}
     def plain(s, h): after[s] = h; return h
-    touch = Mix(4, (3, 2), (('input', 1.),), where).touch(8, 1)
-    def spy(s, h): given[s] = h; after[s] = touch(s, h); return after[s]
+    hook = Mix(4, (3, 2), (('input', 1.),), where).feature_hook(8, 1)
+    def spy(s, h): given[s] = h; after[s] = hook(s, h); return after[s]
     with torch.no_grad():
         net(x, plain)
         y = net(x, spy)
@@ -235,7 +235,7 @@ def test_the_places_of_table_1(name, where):
 def test_branches_of_a_stage_share_one_mask():
     "Each tile of each branch says from which picture it came; coarser branches say the same."
     who = [torch.arange(8.).view(8, 1, 1, 1).expand(8, c, 3*k, 2*k) for c, k in ((2, 4), (3, 2), (1, 1))]
-    f = replace(always, stages=(('layer2', 1.), ('layer3', 1.)), unmix='layer4').touch(8, 7)
+    f = replace(always, stages=(('layer2', 1.), ('layer3', 1.)), unmix='layer4').feature_hook(8, 7)
     two, three = f('layer2', who[:2]), None
     three = f('layer3', [*two, who[2]])
     assert all(not torch.equal(a, b) for a, b in zip(two, who))
@@ -249,8 +249,8 @@ def test_branches_of_a_stage_share_one_mask():
 def test_resizing_inside_a_network():
     net, x = build('narrow_hrnet', 3).eval(), torch.randn(4, 3, 96, 64)
     with torch.no_grad():
-        with pytest.raises(InputError, match='choose tiles'): net(x, replace(always, tiles=(5, 4)).touch(4, 1))
-        assert net(x, replace(always, tiles=(5, 4), fit='resize').touch(4, 1)).isfinite().all()
+        with pytest.raises(InputError, match='choose tiles'): net(x, replace(always, tiles=(5, 4)).feature_hook(4, 1))
+        assert net(x, replace(always, tiles=(5, 4), fit='resize').feature_hook(4, 1)).isfinite().all()
     with pytest.raises(InputError, match='resize'): Mix(fit='resized')
 
 @pytest.mark.parametrize('name', ['narrow18', 'narrow_hrnet'])
@@ -258,18 +258,18 @@ def test_the_gradient_reaches_all_pictures_of_the_group_and_no_other(name):
     net, x = build(name, 3, 8, init='he').eval(), torch.randn(8, 3, 96, 64, requires_grad=True)
     for m in net.modules():
         if isinstance(m, torch.nn.BatchNorm2d): torch.nn.init.ones_(m.weight)  # timm starts some at 0
-    net(x, always.touch(8, 2)).square().sum().backward()
+    net(x, always.feature_hook(8, 2)).square().sum().backward()
     assert x.grad.flatten(1).any(1).all()
     for n in range(8):  # what is said about one person depends on its group, because their features meet at the tiles' borders
         x.grad = None
-        net(x, always.touch(8, 2))[n].square().sum().backward()
+        net(x, always.feature_hook(8, 2))[n].square().sum().backward()
         assert x.grad.flatten(1).any(1).tolist() == [k//4 == n//4 for k in range(8)]
 
 def test_labels_never_move():
     "Heatmaps painted with a joint each: what enters after the unmixing place is in its own picture, at its own pixel."
     H = torch.rand(8, 5, 24, 16)
     for s in range(20):
-        f = replace(always, unmix='decoder').touch(8, s)
+        f = replace(always, unmix='decoder').feature_hook(8, s)
         for stage in STAGES[:5]: f(stage, x8)
         stack = [masks(8, 4, (3, 2), s, stage) for stage in STAGES[:4]]
         y = H
@@ -281,7 +281,7 @@ def test_in_a_real_network():
     mum = Mix(4, (3, 2), (('input', 1.), ('layer1', 0.)))
     seen = []
     with torch.no_grad():
-        def spy(stage, h, f=mum.touch(8, 2)): seen.append(f(stage, h)); return seen[-1]
+        def spy(stage, h, f=mum.feature_hook(8, 2)): seen.append(f(stage, h)); return seen[-1]
         y = net(x, spy)
         # MUM written out: the mix is found in what the network was given, and every feature goes back
         tile = lambda t: t.view(2, 4, 3, 3, 32, 2, 32)
@@ -293,17 +293,17 @@ def test_in_a_real_network():
         back = torch.empty_like(h)
         for at, n, i, j, r, c in tiles(h, m): back[at+int(m[at//4,n,i,j]),:,r,c] = h[at+n,:,r,c]
         assert torch.allclose(y, net.head(net.decoder(back)), atol=1e-5)
-        assert torch.allclose(net(x, replace(always, group=1).touch(8, 2)), net(x))
+        assert torch.allclose(net(x, replace(always, group=1).feature_hook(8, 2)), net(x))
         assert (y-net(x)).abs().max() > 1e-3*y.abs().max()
 
 def test_the_mix_is_a_function_of_the_key():
-    a, b = (through(always.touch(8, 3, 1), x8) for _ in range(2))
+    a, b = (through(always.feature_hook(8, 3, 1), x8) for _ in range(2))
     assert all(torch.equal(a[s], b[s]) for s in STAGES)
     for other in ((3, 2), (4, 1), (3, 1, 0)):
-        assert not torch.equal(through(always.touch(8, *other), x8)['input'], a['input'])
+        assert not torch.equal(through(always.feature_hook(8, *other), x8)['input'], a['input'])
 
 def test_each_stage_draws_its_own_permutations():
-    one = lambda stage: through(Mix(4, (3, 2), ((stage, 1.),)).touch(8, 3), x8)[stage]
+    one = lambda stage: through(Mix(4, (3, 2), ((stage, 1.),)).feature_hook(8, 3), x8)[stage]
     mixes = [one(s) for s in STAGES[:4]]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(mixes, 2))
 
@@ -311,7 +311,7 @@ def test_each_stage_mixes_with_its_own_probability():
     m = Mix(4, (3, 2), (('input', 1.), ('layer1', .25), ('layer2', .5), ('layer3', .8)))
     hits = []
     for t in range(400):
-        y = through(m.touch(8, t), x8)
+        y = through(m.feature_hook(8, t), x8)
         hits.append([not torch.equal(y[b], y[a]) for a, b in zip(STAGES, STAGES[1:4])])
     share = np.mean(hits, 0)
     assert np.abs(share-(.25, .5, .8)).max() < .08

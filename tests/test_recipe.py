@@ -28,18 +28,18 @@ def test_names():
 def test_recipes_say_what_the_papers_say():
     r = RECIPES['supervised']; assert r.lam == 0 and r.students == 1
     r = RECIPES['dual-pose']  # Eq. 2, 3: the other student's weak heatmaps, whole, on one strong view
-    assert (r.students, r.teacher, r.n_weak, r.K, r.sees) == (2, 'student', 1, 0, 'fresh')
-    assert (r.refined, r.gate, r.tau, r.margin, r.paths) == (False, 0, None, math.inf, ((),))
+    assert (r.students, r.teacher, r.n_weak, r.K, r.student_view) == (2, 'student', 1, 0, 'fresh')
+    assert (r.refined, r.gate, r.tau, r.margin, r.student_branches) == (False, 0, None, math.inf, ((),))
     r = RECIPES['denoise-select']  # section 3.2: one weak and K strong views, their maximum, tau 0.1, refined; Eq. 7
     assert (r.students, r.teacher, r.n_weak, r.pool, r.refined) == (2, 'student', 1, 'max', True) and recipe('denoise-select', 'paper')[0].tau == .1
     assert r.K >= 1 and math.isfinite(r.margin)
     assert (r.epochs, r.drops) == (100, (70, 90))
     r = RECIPES['pose-mum-plus']  # section 3: EMAN, groups of 4, unmixed after the encoder; 4x3 tiles at 256x192
-    assert (r.students, r.teacher, r.teacher_bn, r.decay) == (1, 'eman', 'eval', .6)
-    ((mix,),) = r.paths
+    assert (r.students, r.teacher, r.teacher_mode, r.decay) == (1, 'eman', 'eval', .6)
+    ((mix,),) = r.student_branches
     assert (mix.group, mix.unmix) == (4, 'layer4')
     assert dict(mix.stages)['input'] == 1 and {'layer1', 'layer3'} <= set(dict(mix.stages))
-    assert recipe('pose-mum-plus', 'paper')[0].paths[0][0].tiles == (4, 3)
+    assert recipe('pose-mum-plus', 'paper')[0].student_branches[0][0].tiles == (4, 3)
     assert (PAPER.size, PAPER.map, PAPER.sigma, PAPER.lr) == ((256, 192), (64, 48), 2, 1e-3)
 
 @pytest.mark.parametrize('name', RECIPES)
@@ -51,26 +51,26 @@ def test_every_recipe_fits_every_scale(name, preset):
     if mix := perturbations(r).get('mix'):  # every stage that may be mixed can be cut into tiles
         assert p.n_unlabelled % mix.group == 0 and mix.tiles == p.tiles
         mix = replace(mix, stages=tuple((s, 1.) for s, _ in mix.stages))
-        with torch.no_grad(): y = build(p.backbone, 3, 8)(torch.zeros(mix.group, 3, h, w), mix.touch(mix.group, 0))
+        with torch.no_grad(): y = build(p.backbone, 3, 8)(torch.zeros(mix.group, 3, h, w), mix.feature_hook(mix.group, 0))
         assert y.shape[2:] == p.map
     assert p.steps or r.epochs > max(r.drops)
-    assert r.margin_of_canvas >= max(a.scale.high for a in (r.weak, r.strong) if a in r.kinds)
+    assert r.canvas_margin >= max(a.scale.high for a in (r.weak, r.strong) if a in r.affines)
 
 def test_views_of_a_recipe():
     r = replace(RECIPES['denoise-select'], n_weak=2, K=3)
     for sees, n, seen in (('fresh', 6, 5), ('pooled', 5, 4), ('weak', 5, 0)):
-        q = replace(r, sees=sees)
-        assert q.kinds == (r.weak, r.weak)+(r.strong,)*(n-2) and (q.pooled, q.seen) == (5, (seen,))
-    two = replace(r, sees='fresh', paths=((), ()))
-    assert two.seen == (5, 6) and len(two.kinds) == 7 and replace(two, sees='weak').seen == (0, 0)
-    assert RECIPES['dual-pose'].kinds == (RECIPES['dual-pose'].weak, RECIPES['dual-pose'].strong)
+        q = replace(r, student_view=sees)
+        assert q.affines == (r.weak, r.weak)+(r.strong,)*(n-2) and (q.n_pooled, q.student_views) == (5, (seen,))
+    two = replace(r, student_view='fresh', student_branches=((), ()))
+    assert two.student_views == (5, 6) and len(two.affines) == 7 and replace(two, student_view='weak').student_views == (0, 0)
+    assert RECIPES['dual-pose'].affines == (RECIPES['dual-pose'].weak, RECIPES['dual-pose'].strong)
 
 def test_an_answer_is_reused_only_if_it_is_the_same_answer():
-    r = Recipe('x', K=1, sees='pooled')
-    assert r.reuses
-    for change in (dict(sees='fresh'), dict(sees='weak'), dict(teacher='eman'), dict(teacher_bn='eval'), dict(paths=((Mix(),),)),
-                   dict(paths=((), ())), dict(look=(Mix(),))):
-        assert not replace(r, **change).reuses
+    r = Recipe('x', K=1, student_view='pooled')
+    assert r.shares_passes
+    for change in (dict(student_view='fresh'), dict(student_view='weak'), dict(teacher='eman'), dict(teacher_mode='eval'), dict(student_branches=((Mix(),),)),
+                   dict(student_branches=((), ())), dict(teacher_perturbations=(Mix(),))):
+        assert not replace(r, **change).shares_passes
 
 # values from text
 
@@ -116,8 +116,8 @@ def test_override(key, text, get):
 def test_a_wider_view_needs_a_wider_canvas():
     r = RECIPES['dual-pose']
     wide = override(r, 'strong.scale', 'Uniform(1, 3)')
-    assert wide.margin_of_canvas == r.margin_of_canvas  # it shows no more than the weak crop does
-    assert override(wide, 'strong_cut', 'canvas').margin_of_canvas >= 3 and override(r, 'weak.scale', 'Uniform(1, 3)').margin_of_canvas >= 3
+    assert wide.canvas_margin == r.canvas_margin  # it shows no more than the weak crop does
+    assert override(wide, 'strong_cut', 'canvas').canvas_margin >= 3 and override(r, 'weak.scale', 'Uniform(1, 3)').canvas_margin >= 3
 
 def test_perturbations_are_reached_by_name():
     mix = lambda **k: perturbations(recipe('pose-mum-plus', **k)[0])['mix']
@@ -125,20 +125,20 @@ def test_perturbations_are_reached_by_name():
     assert mix(**{'mix.tiles': '(6, 4)'}).tiles == (6, 4) and mix().tiles == (3, 2)
     assert mix(**{'mix.stages': [['input', 1.], ['layer1', .2]]}).stages[1][0] == 'layer1'
     r = recipe('mum-jc', **{'jointcutout.n': 3, 'mix.group': 8})[0]
-    assert r.paths[0][0] == JointCutout(3) and r.paths[0][1].group == 8
+    assert r.student_branches[0][0] == JointCutout(3) and r.student_branches[0][1].group == 8
     r = recipe('denoise-doubt', **{'mix.group': 2})[0]
-    assert r.look[0].group == r.paths[0][0].group == 2
+    assert r.teacher_perturbations[0].group == r.student_branches[0][0].group == 2
 
 def test_paths_from_text():
-    r = recipe('dual-pose', paths='((JointCutout(n=3), Mix(group=2)), ())')[0]
-    assert r.paths[0][0] == JointCutout(3) and r.paths[0][1].group == 2 and r.paths[1] == () and len(r.kinds) == 3
-    assert recipe('dual-pose', paths='((JointCutout(),),)', **{'jointcutout.n': 2})[0].paths == ((JointCutout(2),),)
+    r = recipe('dual-pose', student_branches='((JointCutout(n=3), Mix(group=2)), ())')[0]
+    assert r.student_branches[0][0] == JointCutout(3) and r.student_branches[0][1].group == 2 and r.student_branches[1] == () and len(r.affines) == 3
+    assert recipe('dual-pose', student_branches='((JointCutout(),),)', **{'jointcutout.n': 2})[0].student_branches == ((JointCutout(2),),)
 
 @pytest.mark.parametrize('key, value, says', [
     ('tua', '0.1', 'tau'), ('margni', '0', 'margin'), ('weak.rotatoin', '3', 'rotation'), ('K', '2.5', 'K'),
     ('K', 'many', 'K'), ('K', 'True', 'K'), ('tau', 'nan', 'tau'), ('tau', 'max', 'tau'),
     ('tau', 'True', 'tau'), ('refined', '1', 'refined'), ('pool', 'median', 'pool'), ('pool', '3', 'pool'),
-    ('teacher', 'emma', 'ema'), ('sees', 'fersh', 'fresh'), ('teacher_bn', 'frozen', 'batch'),
+    ('teacher', 'emma', 'ema'), ('student_view', 'fersh', 'fresh'), ('teacher_mode', 'frozen', 'train'),
     ('students', '3', 'students'), ('students', '0', 'students'), ('n_weak', '0', 'n_weak'), ('K', '-1', 'K'),
     ('weak.rotation', '5', 'rotation'), ('drops', '3', 'drops'), ('weak', 'none at all', 'weak'),
     ('K.x', '1', 'K'), ('', '1', 'field')])
@@ -147,18 +147,18 @@ def test_override_refuses(key, value, says):
 
 @pytest.mark.parametrize('name, changes, says', [
     ('dual-pose', {'mix.group': '2'}, 'mix'), ('pose-mum-plus', {'mix.gruop': '2'}, 'group'), ('pose-mum-plus', {'mxi.group': '2'}, 'mix'),
-    ('dual-pose', {'paths': '(3,)'}, 'paths'), ('dual-pose', {'paths': '()'}, 'paths'), ('dual-pose', {'paths': '((4,),)'}, 'Perturbation'),
-    ('dual-pose', {'paths': 'JointCutot'}, 'paths'), ('dual-pose', {'look': '(1,)'}, 'look'), ('dual-pose', {'students': '3'}, 'selection=surer'),
-    ('mum', {'paths': '((Mix(), Mix()),)'}, 'twice'), ('mum', {'size': '(100, 64)'}, '32'), ('mum', {'size': '(96,)'}, '32'),
-    ('sspcm', {'students': '2'}, '3'), ('sspcm', {'past': 'False'}, 'past'), ('dual-pose', {'past': 'True'}, 'past'),
-    ('pseudo-pose', {'first': '0'}, 'first'), ('dual-pose', {'first': '.3'}, 'frozen'), ('dual-pose', {'selection': 'sure'}, 'surer')])
+    ('dual-pose', {'student_branches': '(3,)'}, 'student_branches'), ('dual-pose', {'student_branches': '()'}, 'student_branches'), ('dual-pose', {'student_branches': '((4,),)'}, 'Perturbation'),
+    ('dual-pose', {'student_branches': 'JointCutot'}, 'student_branches'), ('dual-pose', {'look': '(1,)'}, 'teacher_perturbations'), ('dual-pose', {'students': '3'}, 'selection=uncertainty'),
+    ('mum', {'student_branches': '((Mix(), Mix()),)'}, 'twice'), ('mum', {'size': '(100, 64)'}, '32'), ('mum', {'size': '(96,)'}, '32'),
+    ('sspcm', {'students': '2'}, '3'), ('sspcm', {'past': 'False'}, 'previous_teachers'), ('dual-pose', {'past': 'True'}, 'previous_teachers'),
+    ('pseudo-pose', {'first': '0'}, 'pretrain_fraction'), ('dual-pose', {'first': '.3'}, 'frozen'), ('dual-pose', {'selection': 'sure'}, 'uncertainty')])
 def test_senseless_methods_are_refused(name, changes, says):
     with pytest.raises(InputError, match=says): recipe(name, **changes)
 
 @pytest.mark.parametrize('name, key, value', [
     ('denoise-select', 'K', 'none'), ('denoise-select', 'lam', 'none'),
     ('denoise-select', 'tau', 'Uniform(0, 1)'), ('denoise-select', 'K', 'Uniform(0, 1)'),
-    ('denoise-select', 'paths', '4'), ('pose-mum-plus', 'look', 'Uniform(0, 1)'),
+    ('denoise-select', 'student_branches', '4'), ('pose-mum-plus', 'teacher_perturbations', 'Uniform(0, 1)'),
     ('denoise-select', 'weak', 'Uniform(0, 1)')])
 def test_override_refuses_values_of_another_kind(name, key, value):
     with pytest.raises(InputError, match=key): override(RECIPES[name], key, value)
@@ -175,11 +175,11 @@ def test_senseless_values_are_refused_before_training(key, value):
 def test_recipe():
     r, p = recipe('pose-mum-plus', 'mini', **{'lam': '2', 'steps': 40, 'mix.group': '2', 'lr': '1e-4',
                                               'size': '(64, 64)', 'weights': 'w.pt'})
-    assert (r.lam, p.steps, r.paths[0][0].group, p.lr, p.size, p.weights) == (2., 40, 2, 1e-4, (64, 64), 'w.pt')
+    assert (r.lam, p.steps, r.student_branches[0][0].group, p.lr, p.size, p.weights) == (2., 40, 2, 1e-4, (64, 64), 'w.pt')
     assert isinstance(r, Recipe) and isinstance(p, Preset)
-    assert recipe('denoise-select')[1] == PRESETS['mini'] and RECIPES['pose-mum-plus'].paths[0][0].group == 4
+    assert recipe('denoise-select')[1] == PRESETS['mini'] and RECIPES['pose-mum-plus'].student_branches[0][0].group == 4
 
-def test_changed_tiles_reach_the_mix(): assert recipe('pose-mum-plus', 'mini', tiles='(6, 4)')[0].paths[0][0].tiles == (6, 4)
+def test_changed_tiles_reach_the_mix(): assert recipe('pose-mum-plus', 'mini', tiles='(6, 4)')[0].student_branches[0][0].tiles == (6, 4)
 
 def test_a_gate_is_one_of_the_scales_and_tau_is_always_itself():
     tau = lambda name, preset='mini', **k: recipe(name, preset, **k)[0].tau
@@ -225,10 +225,15 @@ def test_a_run_of_the_first_miniature_is_what_it_was():
     "Its fields have other names today, and its scale other numbers."
     d = json.loads((home()/'data/results/first/denoise-select-people-100-s0.json').read_text())
     r, p = remembered(d)
-    assert (r.tau, r.strong_cut, r.sees, r.strong.rotation, r.K) == (.7, 'canvas', 'pooled', Uniform(-45, 45), 2)
+    assert (r.tau, r.strong_cut, r.student_view, r.strong.rotation, r.K) == (.7, 'canvas', 'pooled', Uniform(-45, 45), 2)
     assert (p.size, p.sigma, p.width, p.steps, p.n_labelled) == ((96, 64), 1.5, 48, 900, 16)
+
+def test_former_names_mean_what_they_meant():
+    old, _ = recipe('sspcm', 'tiny', sees='weak', paths='((Mix(),),)', teacher_bn='batch', first='0')
+    new, _ = recipe('sspcm', 'tiny', student_view='weak', student_branches='((Mix(),),)', teacher_mode='train', pretrain_fraction='0')
+    assert old == new and recipe('denoise-select', 'tiny', selection='surer')[0].selection == 'uncertainty'
 
 def test_a_damaged_description_is_one_sentence():
     r, p = map(plain, recipe('mum'))
-    for spoil in (dict(weak={'kind': 'Secret'}), dict(weak={'rotation': 1}), dict(students='two'), dict(paths=[[{'kind': 'Mix', 'group': 0}]])):
+    for spoil in (dict(weak={'kind': 'Secret'}), dict(weak={'rotation': 1}), dict(students='two'), dict(student_branches=[[{'kind': 'Mix', 'group': 0}]])):
         with pytest.raises(InputError): remembered(dict(config={}, recipe={**r, **spoil}, preset=p))

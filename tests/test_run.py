@@ -66,7 +66,7 @@ def test_overrides_arrive():
     r, p = training.settle(run.Config(steps=7, override={'tau': .3, 'K': 4, 'lr': 1e-4}))
     assert (r.tau, r.K, p.lr, p.steps) == (.3, 4, 1e-4, 7)
     r, _ = training.settle(run.Config(recipe='pose-mum-plus', override={'mix.group': 2}))
-    assert [q.group for path in r.paths for q in path] == [2]
+    assert [q.group for path in r.student_branches for q in path] == [2]
     with pytest.raises(InputError, match='mix'): training.settle(run.Config(recipe='supervised', override={'mix.group': 2}))
 
 
@@ -242,7 +242,7 @@ def test_unlabelled_people_from_elsewhere(config, photos, line, n, names):
     if 'rest' not in line and 'people:val' != line: assert not x.unl.keypoints.any() and x.learner.rows[-1].get('right_kept') is None and not np.any(x.learner.bins)
     assert {'kept', 'own'} <= set(run.read_log(x.where / 'log.csv')[-1]) and run.read(x.where / 'metrics.json')['steps'] == 12
     for picture in (training.curves(x.learner.rows), training.quality_picture(x), training.views_picture(x),
-                    training.pseudo_picture(x.learner.teachers, x.unl, [0, n - 1], x.recipe, x.preset, x.skeleton)): assert picture.axes
+                    training.pseudo_picture(x.learner.teachers, x.unl, [0, n - 1], x.learner.setup, x.skeleton)): assert picture.axes
     assert len(result.unlabelled(result.load(x.where, 'cpu'), 1.5)) == (48 if 'rest' in line else min(16, n // len(names)))
 
 
@@ -393,10 +393,10 @@ def test_pseudo_labels_are_a_coco_file(done, tmp_path):
 def test_teachers_of_mixed_views_get_whole_groups(config):
     "Three people in a picture, or in the last batch of pseudo-labels, where four are mixed."
     from sshpe.methods import RECIPES
-    for name in (n for n, r in RECIPES.items() if r.look):
+    for name in (n for n, r in RECIPES.items() if r.teacher_perturbations):
         x = training.start(replace(config, recipe=name, out=f'{config.out}-{name}'))
         run.unlock(x.where)
-        assert training.pseudo_picture(x.learner.teachers, x.unl, range(3), x.recipe, x.preset, x.skeleton).axes
+        assert training.pseudo_picture(x.learner.teachers, x.unl, range(3), x.learner.setup, x.skeleton).axes
         r = result.Result(x.where, x.recipe, x.preset, x.skeleton, {k: f.eval() for k, f in x.learner.networks().items()})
         assert len(result.pseudo_labels(r, x.val[:5])['annotations']) == 5
     assert training.filled([7, 8, 9], RECIPES['supervised']).tolist() == [7, 8, 9]

@@ -189,7 +189,7 @@ def test_passes_are_what_networks_do(name):
     r, p = recipe(name, 'tiny', steps=10, burn_in=4, ramp=0)
     l, seen = Learner(r, p, People(16), People(16), COCO17), [0]
     def count(module, args): seen[0] += len(args[0])*(3 if torch.is_grad_enabled() else 1)
-    for f in {id(f): f for f in (*l.students, *l.teachers, *l.past)}.values(): f.register_forward_pre_hook(count)
+    for f in {id(f): f for f in (*l.students, *l.teachers, *l.previous_teachers)}.values(): f.register_forward_pre_hook(count)
     l.fit()
     assert passes(r, p, 10) == seen[0]
 

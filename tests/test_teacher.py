@@ -2,7 +2,7 @@
 import numpy as np, pytest, torch, torch.nn as nn
 import helpers
 from sshpe.model import build
-from sshpe.teacher import average, copy_of, looking
+from sshpe.teacher import average, copy_of, answering
 
 def net(seed=0):
     torch.manual_seed(seed)
@@ -51,27 +51,27 @@ def test_a_whole_pose_network():
     for k, v in t.state_dict().items(): assert not v.is_floating_point() or torch.allclose(v, .25*A[k]+.75*B[k], atol=1e-6)
 
 @pytest.mark.parametrize('was', [True, False])
-@pytest.mark.parametrize('bn', ['batch', 'eval'])
-def test_looking(was, bn):
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+def test_answering(was, mode):
     a, b = net().train(was), net(1).train(not was)
     x = torch.randn(5, 3, 6, 6)
     stats = a[1].running_mean.clone(), a[1].running_var.clone()
-    with looking([a, b], bn):
-        assert a.training == b.training == a[1].training == (bn == 'batch') and not torch.is_grad_enabled()
+    with answering([a, b], mode):
+        assert a.training == b.training == a[1].training == (mode == 'train') and not torch.is_grad_enabled()
         y = a(x)
     assert not y.requires_grad and torch.is_grad_enabled()
     assert a.training == a[1].training == was and b.training == (not was)
     h = a[0](x)
-    m, v = (h.mean((0, 2, 3)), h.var((0, 2, 3), unbiased=False)) if bn == 'batch' else stats
+    m, v = (h.mean((0, 2, 3)), h.var((0, 2, 3), unbiased=False)) if mode == 'train' else stats
     h = (h-m.view(-1, 1, 1))/(v.view(-1, 1, 1)+1e-5).sqrt()
     assert torch.allclose(y, a[3](h.relu()), atol=1e-5)  # the affine part of a new BatchNorm is 1, 0
-    assert (a[1].num_batches_tracked == 1) == (bn == 'batch')
+    assert (a[1].num_batches_tracked == 1) == (mode == 'train')
 
-def test_looking_restores_after_an_error_and_inside_no_grad():
+def test_answering_restores_after_an_error_and_inside_no_grad():
     a = net().train()
-    with pytest.raises(ZeroDivisionError), looking([a]): 1/0
+    with pytest.raises(ZeroDivisionError), answering([a]): 1/0
     assert a.training and torch.is_grad_enabled()
     with torch.no_grad():
-        with looking([a]): pass
+        with answering([a]): pass
         assert not torch.is_grad_enabled()
     assert a(torch.randn(2, 3, 5, 5)).requires_grad

@@ -2,7 +2,7 @@
 import math
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
-from sshpe.uncertainty import SELECTIONS, deviation, own, relative, select, surer, uncertainty
+from sshpe.uncertainty import SELECTIONS, deviation, lower_relative_uncertainty, select, trusts_self, lower_uncertainty, uncertainty
 from test_denoise import case, seeds, shapes
 
 @given(seeds, shapes)
@@ -31,7 +31,7 @@ def test_small_disagreements_of_large_values_survive_half_precision():
 def test_own_and_select(seed, m, tail):
     r = np.random.default_rng(seed)
     u, P = r.choice([0, .1, .25, .3, .7], (2, 4, 5)), r.normal(size=(2, 4, 5, *tail))
-    mine = own(torch.tensor(u), m)
+    mine = trusts_self(torch.tensor(u), m)
     T = select(torch.tensor(P), mine).numpy()
     for s, b, j in np.ndindex(2, 4, 5):
         trust = u[s,b,j] < u[1-s,b,j]-m
@@ -39,15 +39,15 @@ def test_own_and_select(seed, m, tail):
 
 def test_nobody_else_to_ask():
     P = torch.rand(1, 2, 3, 4, 4)
-    for m in (0., math.inf): assert torch.equal(select(P, own(torch.rand(1, 2, 3), m)), P)
+    for m in (0., math.inf): assert torch.equal(select(P, trusts_self(torch.rand(1, 2, 3), m)), P)
 
-def test_equal_doubts_are_no_reason_to_trust_oneself(): assert not own(torch.full((2, 1, 3), .2)).any()
+def test_equal_doubts_are_no_reason_to_trust_oneself(): assert not trusts_self(torch.full((2, 1, 3), .2)).any()
 
 def test_selection_carries_the_surer_students_map():
     u, P = torch.tensor([[[.1, .5]], [[.3, .2]]]), torch.arange(4.).view(2, 1, 2, 1, 1)
-    assert select(P, own(u)).flatten().tolist() == [0, 3, 0, 3]
+    assert select(P, trusts_self(u)).flatten().tolist() == [0, 3, 0, 3]
     # own only where surer by more than a quarter: joint 1 of student 2
-    assert select(P, own(u, .25)).flatten().tolist() == [2, 3, 0, 3]
+    assert select(P, trusts_self(u, .25)).flatten().tolist() == [2, 3, 0, 3]
 
 
 @given(st.integers(0, 2**32-1))
@@ -67,7 +67,7 @@ def test_the_closest_pair_by_enumeration(seed):
 def test_selection_by_relative_doubt():
     "A faint map that varies little is not surer than a high one that varies a little more."
     P, u = torch.tensor([[[.2]], [[.9]]])[...,None,None], torch.tensor([[[.05]], [[.1]]])  # .25 and .11 of the peak
-    (chosen, own), (theirs, _) = relative(P, u, 0.), surer(P, u, 0.)
+    (chosen, own), (theirs, _) = lower_relative_uncertainty(P, u, 0.), lower_uncertainty(P, u, 0.)
     assert own.flatten().tolist() == [False, True] and chosen.flatten().tolist() == pytest.approx([.9, .9])
     assert theirs.flatten().tolist() == pytest.approx([.2, .2])
-    assert relative(P, u, .5)[0].flatten().tolist() == pytest.approx([.9, .2])  # the margin: both learn from the other
+    assert lower_relative_uncertainty(P, u, .5)[0].flatten().tolist() == pytest.approx([.9, .2])  # the margin: both learn from the other

@@ -214,7 +214,7 @@ def test_what_the_weak_crop_has_not_shown_is_black_pixel_by_pixel(seed, weak, st
 
 def test_strong_views_are_harder_than_weak_ones():
     "On top of the weak view: more turned, and scales that the weak one never has (DualPose's code; 0.56 to 1.56)."
-    M = V.on_top(V.draw((V.WEAK, V.STRONG), (96, 64), np.arange(4000), 0), 1).numpy().astype(float)
+    M = V.on_top(V.sample_views((V.WEAK, V.STRONG), (96, 64), np.arange(4000), 0), 1).numpy().astype(float)
     scale, angle = 1/np.sqrt(np.abs(np.linalg.det(M[...,:2]))), lambda m: np.degrees(np.arctan2(m[:,1,0], m[:,1,1]))
     weak, strong = angle(M[:,0]), angle(M[:,1])
     assert strong.std() > 1.3*weak.std() and scale[:,1].std() > 1.3*scale[:,0].std()
@@ -314,7 +314,7 @@ def test_quantiles(u, mean, spread, a, b):
                         abs_tol=1e-6*spread)
 
 def test_weak_views_are_dualposes():
-    M = V.draw((V.WEAK,), (96, 64), many[:10_000], 0)[:,0].double().numpy()
+    M = V.sample_views((V.WEAK,), (96, 64), many[:10_000], 0)[:,0].double().numpy()
     mirrored = np.linalg.det(M[:,:,:2]) < 0
     scale, angle = 1/np.hypot(M[:,0,1], M[:,1,1]), np.degrees(np.arctan2(-M[:,0,1], M[:,1,1]))
     assert abs(mirrored.mean()-.5) < .02 and abs((angle == 0).mean()-.4) < .02
@@ -329,13 +329,13 @@ def test_weak_views_are_dualposes():
 @given(seeds, st.lists(st.integers(0, 10**6), min_size=2, max_size=6), st.data())
 def test_a_view_does_not_depend_on_its_company(seed, people, data):
     kinds, size = (V.WEAK, V.STRONG, Affine(Uniform(-60, 60), 1., Beta(.5, .5, .5, 1.5), 0.)), (96, 64)
-    M = V.draw(kinds, size, np.array(people), seed, 7)
+    M = V.sample_views(kinds, size, np.array(people), seed, 7)
     few = data.draw(st.permutations(range(len(people))))[:2]
     assert M.shape == (len(people), 3, 2, 3)
-    assert torch.equal(V.draw(kinds, size, np.array(people)[few], seed, 7), M[few])
-    assert torch.equal(V.draw(kinds[:2], size, people, seed, 7), M[:,:2])
+    assert torch.equal(V.sample_views(kinds, size, np.array(people)[few], seed, 7), M[few])
+    assert torch.equal(V.sample_views(kinds[:2], size, people, seed, 7), M[:,:2])
     for who, *key in ((people, seed+1, 7), (people, seed, 8), (np.array(people)+1, seed, 7)):
-        assert (V.draw(kinds, size, who, *key)[:,2] != M[:,2]).any((1, 2)).all()
+        assert (V.sample_views(kinds, size, who, *key)[:,2] != M[:,2]).any((1, 2)).all()
 
 @given(st.floats(.01, .99), st.floats(.01, .99), st.floats(.01, .99), st.floats(.01, .99))
 def test_affine_reads_its_four_numbers(a, b, c, d):

@@ -12,7 +12,7 @@ from .. import draw
 from ..denoise import POOLS, refine
 from .base import Slider
 from .panels import Mark, chart, pose, scale, view
-from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, opinion
+from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, judged
 from ..heatmap import decode, encode
 from ..uncertainty import deviation
 
@@ -97,7 +97,7 @@ class HeatmapExplorer(PeopleExplorer):
     def names(self): return [n for n in self.x.networks if n.startswith('teacher')] or list(self.x.networks)
     def defaults(self):
         r = self.x.recipe
-        return dict(network=self.names()[0], tau=r.tau if np.isfinite(r.tau) else .1, views=r.pooled, pool=r.pool)
+        return dict(network=self.names()[0], tau=r.tau if np.isfinite(r.tau) else .1, views=r.n_pooled, pool=r.pool)
     def person_controls(self):
         pick, joints = W.ToggleButtons, joint_names(self.x.skeleton)
         return dict(network=W.Dropdown(options=self.names()), joint=W.Dropdown(options=joints),
@@ -111,7 +111,7 @@ class HeatmapExplorer(PeopleExplorer):
     def judged(self, s): # -> Looks, and what `before_gate` says
         r = self.recipe(replace(s, tau=0., refined=True))
         k, net = self.looks(s, s.views, r.n_weak), self.names().index(s.network)
-        return k, *self.memory.get_or(('judged', k, r, net), lambda: before_gate(k, opinion(k, r), net, self.x.preset))
+        return k, *self.memory.get_or(('judged', k, r, net), lambda: before_gate(k, judged(k, r), net, self.x.preset))
     def picked(self, panel, xy):
         if panel == 'histogram': self.set(tau=round(xy[0], 2))
         else: super().picked(panel, xy)

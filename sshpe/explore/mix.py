@@ -21,13 +21,13 @@ from ..heatmap import decode
 from ..model import STAGES
 from ..mum import FITS, Mix, masks, mix, together
 from ..recipe import perturbations
-from ..teacher import looking
+from ..teacher import answering
 from ..views import crops, keyed
 
 # %% ../../nbs/explore/04_mix.ipynb #53344594
 def drawn(q:Mix,
           B:int, # pictures
-          *key, # as for `Mix.touch`
+          *key, # as for `Mix.feature_hook`
          )->dict: # stage -> (B/N_G,N_G,N_T,h,N_T,w), in the network's order
     "The masks of one forward pass."
     p, before = dict(q.stages), STAGES[:STAGES.index(q.unmix)]
@@ -65,12 +65,12 @@ def strength(f, # (B,C,h,w), or a list of branches, the finest first
 @torch.no_grad()
 def passing(net, # a `PoseNet`
             X:torch.Tensor, # (B,3,H,W)
-            touch, # (stage, features) -> features
+            hook, # (stage, features) -> features
            )->tuple: # {stage: features as they go on}, (B,J,h,w) heatmaps
     "One forward pass, looked at."
     kept = {}
-    def look(stage, f): kept[stage] = touch(stage, f); return kept[stage]
-    with looking([net]): H = net(X, look).float().cpu()
+    def look(stage, f): kept[stage] = hook(stage, f); return kept[stage]
+    with answering([net]): H = net(X, look).float().cpu()
     return kept, H
 
 # %% ../../nbs/explore/04_mix.ipynb #7a7c674d
@@ -173,7 +173,7 @@ def passed(self:MixExplorer, s)->Group: # a state
     def ask():
         self.tell(f'asking {s.network} about {len(rows)} people, mixed and alone …', 0)
         X = crops(store.batch(rows), torch.eye(2, 3).expand(len(rows), 1, 2, 3), p.size)[0].to(net.head.weight.device)
-        (f, mixed), (_, alone) = passing(net, X, q.touch(len(rows), s.seed)), passing(net, X, lambda stage, f: f)
+        (f, mixed), (_, alone) = passing(net, X, q.feature_hook(len(rows), s.seed)), passing(net, X, lambda stage, f: f)
         own, strong = owners(m, s.tiles, len(rows), s.unmix), {k: strength(f[k]) for k in STAGES}
         colours = {k: [draw.grow(RGB[o], v.shape) for o, v in zip(own[k], strong[k])] for k in STAGES}
         found = np.insert(decode(alone, p.stride, p.decode, p.sigma)[0].numpy(), 2, 2, -1)

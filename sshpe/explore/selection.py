@@ -14,10 +14,10 @@ from .. import draw
 from ..check import need
 from .base import Slider
 from .panels import Mark, chart, scale, view
-from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, opinion
+from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, judged
 from .views import short
 from ..heatmap import decode
-from ..uncertainty import deviation, own, select
+from ..uncertainty import deviation, trusts_self, select
 
 # %% ../../nbs/explore/03_selection.ipynb #5e8c8fdc
 def taken(values, # (S,…) one for each student's offer
@@ -26,7 +26,7 @@ def taken(values, # (S,…) one for each student's offer
          )->tuple: # like `values`: what each student takes; bool: is it its own?
     "Everybody's choice among the students' offers (Eq. 7)."
     u, values = torch.as_tensor(u), torch.as_tensor(values)
-    mine = own(u[:,None] if u.dim() == 2 else u, m).view(u.shape)
+    mine = trusts_self(u[:,None] if u.dim() == 2 else u, m).view(u.shape)
     return torch.where(mine, values, values.roll(1, 0)).numpy(), mine.numpy()
 
 # %% ../../nbs/explore/03_selection.ipynb #399c24fa
@@ -87,11 +87,11 @@ class SelectionExplorer(PeopleExplorer):
 def people_scene(self:SelectionExplorer, s): # a state -> rows, figures
     "The students, the joints, everybody."
     r, p, sk = self.x.recipe, self.x.preset, self.x.skeleton
-    k = self.looks(s, r.pooled, r.n_weak)
-    o = self.memory.get_or(('opinion', k), lambda: opinion(k, r))
+    k = self.looks(s, r.n_pooled, r.n_weak)
+    o = self.memory.get_or(('judged', k), lambda: judged(k, r))
     U = self.memory.get_or(('U', k), lambda: deviation(o.H[:,0], o.seen[0]))
     xy = self.memory.get_or(('xy', k), lambda: decode(o.P[:2,0], p.stride, p.decode)[0])
-    mine, row = own(o.u[:2], s.margin)[:,0], []
+    mine, row = trusts_self(o.u[:2], s.margin)[:,0], []
     for n in (0, 1):
         got = torch.where(mine[n][:,None], xy[n], xy[1-n])
         marks = [Mark('o', *got[mine[n]].T, STUDENTS[n], 4), Mark('x', *got[~mine[n]].T, STUDENTS[1-n], 4)]

@@ -15,7 +15,7 @@ from .. import draw
 from ..denoise import POOLS, winner
 from .base import RangeSlider, Slider
 from .panels import Mark, chart, scale, view
-from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, opinion
+from .people import PeopleExplorer, PeopleState, joint_layer, joint_names, judged
 from ..heatmap import decode
 
 # %% ../../nbs/explore/02_views.ipynb #19e7f6fe
@@ -101,7 +101,7 @@ def people_scene(self:ViewsExplorer, s): # a state -> rows, figures
     "A column for each view, the pool, and who won."
     k, sk, p = self.looks(s, s.views, 1, self.strong(s), self.all_seeds(s)), self.x.skeleton, self.x.preset
     net = self.names().index(s.network)
-    o = self.memory.get_or(('pool', k, s.pool), lambda: opinion(k, replace(self.x.recipe, pool=s.pool)))
+    o = self.memory.get_or(('pool', k, s.pool), lambda: judged(k, replace(self.x.recipe, pool=s.pool)))
     def facts():
         heights, won = view_peaks(k.H[net,0], k.seen[0])
         return heights, won, decode(o.P[net,0], p.stride, p.decode)[0], said(k, o, net, won, p)
