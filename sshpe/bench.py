@@ -110,7 +110,7 @@ def looks(n:int=16, # people
             'and folded, 32 bits': look(fold, form=last), 'and folded, bf16': look(fold, 'bf16', last)}
     return turns(jobs, repeats)
 
-# %% ../nbs/22_bench.ipynb #05baf4f7
+# %% ../nbs/22_bench.ipynb #ed8a2894
 def judging(L:Learner, # a learner
             B:int, # people
             J:int=17, # joints
@@ -128,6 +128,7 @@ def judging(L:Learner, # a learner
             return [make_targets(pseudo, views, v, None, setup) for v in r.student_views]
     return go
 
+# %% ../nbs/22_bench.ipynb #05baf4f7
 def operations(job)->list: # a function -> names of PyTorch's operations, in order
     "The trace of a job: everything that reaches a device."
     from torch.utils._python_dispatch import TorchDispatchMode

@@ -41,7 +41,7 @@ def draw_views(b:Batch, setup:Setup, *,
     if on_weak_crop: X = blackened(X, M, r.n_weak)
     return Views(M, [x.contiguous(memory_format=layout(p)) for x in X])
 
-# %% ../nbs/12c1_pseudo.ipynb #d95316e2
+# %% ../nbs/12c1_pseudo.ipynb #1cc8519f
 @dataclass
 class Answers:
     "What N teachers say about V pooled views, in the frame of the first view."
@@ -57,6 +57,7 @@ def teacher_input(x:torch.Tensor, # (B,3,H,W) view `v`
     nowhere = x.new_zeros(len(x), 0, 2)
     return perturb(r.teacher_perturbations, x, nowhere, nowhere[...,0] > 0, b.number, *key, 'look', v-r.n_weak, offset=b.offset)
 
+# %% ../nbs/12c1_pseudo.ipynb #d95316e2
 @torch.no_grad()
 def ask_teachers(teachers, # N networks
                  views:Views, b:Batch, setup:Setup, *,

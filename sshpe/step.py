@@ -105,7 +105,7 @@ def shared_passes(students, views:Views, setup:Setup)->dict: # (student, view) -
     v = setup.recipe.student_views[0]
     return {(s, v): f(views.pictures[v]) for s, f in enumerate(students)} if setup.recipe.shares_passes else {}
 
-# %% ../nbs/12d_step.ipynb #b2500a9c
+# %% ../nbs/12d_step.ipynb #c6364876
 @dataclass
 class StepResult:
     "A step's loss, and what it was made of."
@@ -117,6 +117,7 @@ class StepResult:
     targets:list|None=None # a `Targets` for each branch
     prediction:torch.Tensor|None=None # (B,J,h,w) of the last student on the last branch
 
+# %% ../nbs/12d_step.ipynb #b2500a9c
 def step(students, # S networks in train mode
          teachers, # N networks that answer, see `Learner.answering_teachers`
          labelled:Batch,
