@@ -27,7 +27,7 @@ def root(): return ROOT
 @pytest.fixture(scope='session')
 def sticks(tmp_path_factory):
     "A data set of 64 + 16 stick people, in COCO's layout."
-    from sshpe.toy import stick_people
+    from sshpe.data.toy import stick_people
     os.environ['SSHPE_CACHE'] = str(tmp_path_factory.mktemp('store'))
     return stick_people(tmp_path_factory.mktemp('sticks'))
 
@@ -35,7 +35,7 @@ def sticks(tmp_path_factory):
 @pytest.fixture(scope='session')
 def done(sticks, tmp_path_factory):
     "A finished run of two students on stick people."
-    from sshpe import run, training
+    from sshpe.runs import run, training
     c = run.Config(root=str(sticks), labels=16, preset='tiny', out=str(tmp_path_factory.mktemp('done')/'run'))
     x = training.start(c)
     training.fit(x)

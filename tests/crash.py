@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil, torch
 from figures import keep
-from sshpe.check import half_written
+from sshpe.files import half_written
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
@@ -37,8 +37,8 @@ if where == 'notebook':
 # The same training without a notebook around it.
 BARE = '''
 import sys
-from sshpe import run, training
-from sshpe.cli import Parser, config_of, train_options
+from sshpe.runs import run, training
+from sshpe.runs.command import config_of, Parser, train_options
 p = Parser('train'); train_options(p)
 training.finish(training.fit(training.start(config_of(p.parse_args(sys.argv[2:])))))
 '''

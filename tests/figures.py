@@ -1,8 +1,8 @@
 "What the long checks have measured, kept for nbs/results/trust.ipynb: each check writes its own part of one json file."
 import json
 from pathlib import Path
-from sshpe import run
-from sshpe.check import write_atomic
+from sshpe.runs import run
+from sshpe.files import write_atomic
 
 
 def kept(file, part)->dict:

@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
-from sshpe.check import InputError
+from sshpe.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -208,7 +208,7 @@ class Lab:
         assert not left, f'left behind: {left}'
 
     def cut(self, p):
-        from sshpe.data import build_store
+        from sshpe.data.crops import build_store
         cache = self.tmp/'cache'
         shutil.rmtree(cache, ignore_errors=True)
         try: s = build_store(p, (32, 32), 1.5, cache=cache, workers=1, raw=int(p.ann_ids[0]) % 2*2**32)
@@ -218,27 +218,27 @@ class Lab:
         return s
 
     def measure(self, p):
-        from sshpe.metric import evaluate
+        from sshpe.evaluate.metrics import evaluate
         m = evaluate(p, p.keypoints[...,:2], np.full(p.keypoints.shape[:2], .5))
         assert all(v is None or 0 <= v <= 100+1e-6 for v in (m['AP'], m['AP_box'], m['PCK']))
         fine = min(p.skeleton.sigmas) < 1e-3 or m['AP_box'] is None or m['AP_box'] > 99
         assert fine, m['AP_box'] # the truth itself is right, unless no rounding is forgiven
 
     def verify(self, name, root): # json, and a text for a terminal
-        from sshpe import obtain
-        r = obtain.verify(name, root, ['train'])
+        from sshpe.data import download
+        r = download.verify(name, root, ['train'])
         json.dumps(r)
-        for line in obtain.lines(r): assert '\n' not in line and line.encode()
+        for line in download.lines(r): assert '\n' not in line and line.encode()
 
     # ------ data sets
 
     @cached_property
     def sticks(self):
-        from sshpe.toy import stick_people
+        from sshpe.data.toy import stick_people
         return stick_people(self.tmp/'sticks', 6, 2, 64)
 
     def coco(self):
-        from sshpe import data
+        from sshpe.data import coco, people, registry
         f = self.sticks/'annotations/person_keypoints_train.json'
         whole = json.loads(f.read_text())
         more = copy.deepcopy(whole)
@@ -259,7 +259,7 @@ class Lab:
             f.write_bytes(b)
             accepted = 0
             for bad in ('refuse', 'drop'):
-                try: p = data.load('coco', self.sticks, 'train', bad)
+                try: p = registry.load('coco', self.sticks, 'train', bad)
                 except InputError: continue
                 sound(p); as_it_stands(p, json.loads(b)); self.cut(p); self.measure(p)
                 accepted += 1
@@ -268,19 +268,19 @@ class Lab:
         return Target('coco', [f.read_bytes(), json.dumps(more).encode()], twist_json, read, 30)
 
     def index(self):
-        from sshpe import data
+        from sshpe.data import coco, people, registry
         path = self.tmp/'index.npz'
-        data.keep(path, *data.coco_index(self.sticks/'annotations/person_keypoints_val.json')); whole = path.read_bytes()
+        coco.keep(path, *coco.coco_index(self.sticks/'annotations/person_keypoints_val.json')); whole = path.read_bytes()
         def read(b):
             path.write_bytes(b)
-            found = data.kept(path)
+            found = coco.kept(path)
             if not found: raise InputError('read again')
             p, sentences = found
-            sound(data.checked(data.replace(p, root=self.sticks/'val', name='x'), path, sentences))
+            sound(people.checked(people.replace(p, root=self.sticks/'val', name='x'), path, sentences))
         return Target('index', [whole], twist_zip, read, 5)
 
     def listed(self, name, rows, folder, path, load):
-        from sshpe import data
+        from sshpe.data import coco, people, registry
         def read(b):
             path.write_bytes(b)
             ok = 0
@@ -290,33 +290,33 @@ class Lab:
                 sound(p); self.cut(p)
                 if (p.keypoints[...,2] > 0).any(): self.measure(p)
                 ok += 1
-            if name in data.DATA: self.verify(name, folder)
+            if name in registry.READERS: self.verify(name, folder)
             if not ok: raise InputError('refused')
         return Target(name, [json.dumps(rows).encode()], twist_json, read, 10)
 
     def aic(self):
         from test_sources import aic_entry, write_aic
-        from sshpe.data import load
+        from sshpe.data.registry import load
         rows, root = [aic_entry(f'{i}', 2, i) for i in range(3)], self.tmp/'aic'
         write_aic(root, rows)
         return self.listed('aic', rows, root, next(root.glob('*/*.json')), lambda bad: load('aic', root, 'train', bad))
 
     def mpii(self):
         from test_sources import mpii_entry, write_mpii
-        from sshpe.data import load
+        from sshpe.data.registry import load
         rows, root = [mpii_entry(f'{i+1:06}.jpg', i) for i in range(3)], self.tmp/'mpii'
         write_mpii(root, rows)
         return self.listed('mpii', rows, root, root/'annot/train.json', lambda bad: load('mpii', root, 'train', bad))
 
     def boxes(self):
-        from sshpe.data import load
+        from sshpe.data.registry import load
         rows = [dict(image_id=i, category_id=1, bbox=[5., 6, 30, 40], score=.1*i) for i in (1, 2, 2, 3)]
         f = self.tmp/'boxes.json'
         return self.listed('boxes', rows, self.sticks, f, lambda bad: load('people', self.sticks, 'val', bad, f'{f}:0.15'))
 
     def mat(self):
         from test_data import lsp, write_lsp
-        from sshpe.data import load
+        from sshpe.data.registry import load
         from scipy.io import savemat
         root = self.tmp/'lsp'
         j = lsp(7); j[2, 3, 2] = 0; j[3, 4, :2] = 500
@@ -334,7 +334,8 @@ class Lab:
 
     def photo(self):
         from PIL import Image
-        from sshpe.data import load, open_photo, photo_size
+        from sshpe.data.people import open_photo, photo_size
+        from sshpe.data.registry import load
         folder = self.tmp/'photos'; folder.mkdir()
         im = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 5, 3), np.uint8)).resize((40, 50))
         exif, seeds = Image.Exif(), []
@@ -356,8 +357,8 @@ class Lab:
     # ------ splits, grids, lines
 
     def split(self):
-        from sshpe.data import load
-        from sshpe.protocol import draw_split, read_split
+        from sshpe.data.registry import load
+        from sshpe.data.split import draw_split, read_split
         train, val = (load('people', self.sticks_copy, s) for s in ('train', 'val'))
         f = self.tmp/'split.json'
         seeds = []
@@ -376,11 +377,11 @@ class Lab:
 
     @cached_property
     def sticks_copy(self):
-        from sshpe.toy import stick_people
+        from sshpe.data.toy import stick_people
         return stick_people(self.tmp/'sticks2', 16, 8, 64)
 
     def grid(self):
-        from sshpe import sweep
+        from sshpe.experiments import sweep
         f = self.tmp/'grid.yaml'
         seeds = [p.read_bytes() for p in sorted((ROOT/'data/grids').glob('*.yaml'))]
         def read(b):
@@ -390,10 +391,10 @@ class Lab:
         return Target('grid', seeds, twist_text, read, 6)
 
     def line(self):
-        from sshpe import run
+        from sshpe.runs import run
         from sshpe.cli import value
-        from sshpe.sources import full_line, sources
-        from sshpe.training import settle
+        from sshpe.data.sources import full_line, sources
+        from sshpe.runs.training import settle
         seeds = ['rest+coco:unlabeled2017@boxes.json:0.5=DIR\ntau=0.2\nK=3',
                  'people:wild\nroot=~/data\nout=runs/x\nsplit=a/b.json\nweights=w.pth\nweak.scale=Uniform(0.5, 2)\npaths=((JointCutout(5), Mix()),)',
                  'rest\npaths=((Mix(),),)\nmix.tiles=(3, 2)\nmix.group=2\nlr=1e-3\nsize=(96, 64)']
@@ -411,7 +412,7 @@ class Lab:
     @cached_property
     def run(self):
         "A finished run of two students."
-        from sshpe import run, training
+        from sshpe.runs import run, training
         os.environ['SSHPE_CACHE'] = str(self.tmp/'store')
         small = dict(burn_in=2, n_labelled=2, n_unlabelled=4, every=3)
         c = run.Config(root=str(self.sticks_copy), labels=6, preset='tiny', out=str(self.tmp/'run'), steps=6, override=small)
@@ -430,15 +431,16 @@ class Lab:
         return Target(name, [(folder/file).read_bytes()], damage, read, share)
 
     def about(self, folder): # what `sshpe runs`, `collect` and a sweep read
-        from sshpe import evidence, ledger, run
+        from sshpe.experiments import summaries, claims
+        from sshpe.runs import run
         rows = run.runs(folder.parent/folder.name)
         run.columns(rows); json.dumps(rows, default=str)
         for r in rows: assert isinstance(r['state'], str)
         run.progress(folder)
-        evidence.summary(folder); evidence.outdated(run.facts(folder))
+        summaries.summary(folder); summaries.outdated(run.facts(folder))
 
     def config(self):
-        from sshpe import result, run, training
+        from sshpe.runs import result, run, training
         def look(folder):
             try: self.about(folder)
             except InputError: pass
@@ -449,7 +451,7 @@ class Lab:
         return self.in_run('config', 'config.json', twist_json, look, 10)
 
     def resume(self):
-        from sshpe import run, training
+        from sshpe.runs import run, training
         old = self.run.config
         def look(folder):
             for n in ('metrics.json', 'state.pt'): (folder/n).unlink(missing_ok=True)
@@ -467,7 +469,8 @@ class Lab:
         return t
 
     def metrics(self):
-        from sshpe import cli, result, run
+        from sshpe import cli
+        from sshpe.runs import result, run
         def look(folder):
             self.about(folder)
             m = run.figures(folder)
@@ -475,17 +478,18 @@ class Lab:
         return self.in_run('metrics', 'metrics.json', twist_json, look, 8)
 
     def log(self):
-        from sshpe import launch, run, sweep
+        from sshpe.experiments import sweep
+        from sshpe.runs import notebook, run
         def look(folder):
             for r in run.read_log(folder/'log.csv'): run.line(r, 6)
-            with launch.following(folder/'log.csv', lambda t: None, lambda: 6, .01): pass
+            with notebook.following(folder/'log.csv', lambda t: None, lambda: 6, .01): pass
             self.about(folder)
-            from sshpe import training
+            from sshpe.runs import training
             training.curves(run.read_log(folder/'log.csv'))
         return self.in_run('log', 'log.csv', twist_text, look, 8)
 
     def results(self):
-        from sshpe.metric import oks_ap, read_results
+        from sshpe.evaluate.metrics import oks_ap, read_results
         def look(folder):
             val = self.run.val
             m = oks_ap(val, folder/'results-student1.json')
@@ -494,7 +498,7 @@ class Lab:
 
     def networks(self):
         import torch
-        from sshpe import result
+        from sshpe.runs import result
         def look(folder):
             x = result.load(folder, 'cpu')
             assert x.networks and all(torch.isfinite(w).all() for f in x.networks.values() for w in f.state_dict().values())
@@ -503,7 +507,7 @@ class Lab:
         return self.in_run('networks', 'model.safetensors', twist_safetensors, look, 5)
 
     def state(self):
-        from sshpe.learner import Learner
+        from sshpe.train.learner import Learner
         x = self.run.learner
         new = lambda: Learner(x.r, x.p, x.lab, x.unl, x.skeleton, 0, 'cpu')
         f = self.tmp/'state.pt'
@@ -519,7 +523,7 @@ class Lab:
     def weights(self):
         import torch
         from safetensors.torch import save
-        from sshpe.model import build, load_backbone
+        from sshpe.models.posenet import build, load_backbone
         net = build('narrow18', 17, 16)
         s = {k: v for k, v in net.state_dict().items()}
         out = io.BytesIO(); torch.save(s, out)
@@ -533,18 +537,19 @@ class Lab:
         return Target('weights', [save(s), out.getvalue()], damage, read, 5)
 
     def summary(self):
-        from sshpe import evidence, ledger
+        from sshpe.experiments import summaries, claims
         folder = self.tmp/'collected'; folder.mkdir()
         names = sorted((ROOT/'data/results/first').glob('*.json'))[:1]
         def read(b):
             (folder/names[0].name).write_bytes(b)
-            ledger.report(ledger.verdicts(evidence.results(folder)))
+            claims.report(claims.verdicts(summaries.results(folder)))
         return Target('summary', [p.read_bytes() for p in names], twist_json, read, 3)
 
     # ------ caches and archives
 
     def page(self):
-        from sshpe.data import build_store, load
+        from sshpe.data.crops import build_store
+        from sshpe.data.registry import load
         from test_data import many, noise
         p, cache = many(noise(self.tmp/'noise')), self.tmp/'pages'
         truth = build_store(p, (32, 32), cache=cache, raw=0).canvases[:]
@@ -558,7 +563,7 @@ class Lab:
         return Target('page', [f.read_bytes()], shake, read, 5)
 
     def archive(self):
-        from sshpe.obtain import unpack
+        from sshpe.data.download import unpack
         out = io.BytesIO()
         with zipfile.ZipFile(out, 'w') as z:
             for n in ('annotations/a.json', 'val2017/1.jpg', 'val2017/2.jpg'): z.writestr(n, 'x'*100)
@@ -657,7 +662,7 @@ def bound_memory(more:int): # bytes; a file that asks for more memory than there
 def note(a, tried, count, kinds, lines, took, faults):
     "Keep the figures, and every failure that was ever found."
     from figures import keep, kept
-    from sshpe.run import commit
+    from sshpe.runs.run import commit
     part, how = ('guided', f'--guided {a.guided:g}') if a.guided else ('fuzz', f'--cases {a.cases}')
     found = {k: dict(case=f'{n} case {i}', seed=a.seed, commit=commit()) for k, [(n, i), *_] in faults.items()} | kept(a.json, part).get('found', {})
     keep(a.json, part, f'python tests/fuzz.py {how} --seed {a.seed}', cases=tried, kinds=kinds, accepted=count['fine'], refused=count['refused'],

@@ -41,8 +41,9 @@ def begin(root, crop, margin, steps, note):
     "What a run does before its first step, and random batches; note: called with the figures."
     import numpy as np
     start = time.perf_counter()
-    from sshpe.data import build_store, fingerprint, load, photo_mark
-    from sshpe.protocol import draw_split
+    from sshpe.data.crops import build_store, photo_mark
+    from sshpe.data.registry import fingerprint, load
+    from sshpe.data.split import draw_split
     import torch
     say('imports', start)
     p = load('coco', root); say(f'list of {len(p):,} people', start)
@@ -76,7 +77,7 @@ def main():
         from figures import keep
         keep(a.json, f'size: {a.part}', f'python tests/size.py --root FOLDER --people {a.people}', **figures)
     if a.begin is not None: return begin(a.root, tuple(a.crop), a.margin, a.begin, note)
-    from sshpe.data import coco_layout, shipped
+    from sshpe.data.registry import coco_layout, shipped
     with tempfile.TemporaryDirectory(dir=a.keep or None) as tmp:
         to = Path(a.keep or tmp)
         photos = to/'photos'; photos.mkdir(exist_ok=True)

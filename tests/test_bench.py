@@ -4,13 +4,13 @@ import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 from PIL import Image
 import helpers
-from sshpe import around, bench, clock, rivals
-from sshpe.check import InputError
-from sshpe.clock import Row, shown, tidy, turns
-from sshpe.heatmap import decode, encode
-from sshpe.model import build, folded
-from sshpe.mum import masks, mix, unmix
-from sshpe.run import home
+from sshpe.bench import pipeline, rows, timing, rivals
+from sshpe.errors import InputError
+from sshpe.bench.timing import Row, shown, tidy, turns
+from sshpe.pose.heatmap import decode, encode
+from sshpe.models.posenet import build, folded
+from sshpe.ssl.mum import masks, mix, unmix
+from sshpe.runs.run import home
 
 FIELDS = {'name', 'what', 'ours', 'theirs', 'ratio', 'target', 'better', 'unit', 'note', 'ok'}
 some = st.floats(.01, 1e4)
@@ -43,13 +43,13 @@ def test_jobs_take_turns_after_a_call_that_is_not_timed():
 
 def test_the_median_forgets_the_odd_one(monkeypatch):
     times = iter([5., 1., 2., 900., 3.])
-    monkeypatch.setattr(clock, 'once', lambda f: next(times))
+    monkeypatch.setattr(timing, 'once', lambda f: next(times))
     assert turns(dict(a=lambda: None), 5) == {'a': 3.}
 
 @given(st.floats(-5, 5), st.floats(-5, 5))
 def test_slope_of_a_line(a, b):
     x = np.array([1., 2, 4, 7])
-    s, i, off = bench.slope(x, a*x+b)
+    s, i, off = rows.slope(x, a*x+b)
     assert abs(s-a) < 1e-9 and abs(i-b) < 1e-9 and off < 1e-9
 
 # the rivals compute what we compute
@@ -116,38 +116,38 @@ def count(nets, job):
     finally: torch.nn.Module.__call__ = old
     return sorted(seen)
 
-@pytest.mark.parametrize('name', bench.TIMED)
+@pytest.mark.parametrize('name', rows.TIMED)
 def test_the_floor_has_the_passes_of_a_step(name):
-    L = bench.learner(name.split(',')[0], n_labelled=2, n_unlabelled=4, **bench.TIMED[name])
+    L = rows.learner(name.split(',')[0], n_labelled=2, n_unlabelled=4, **rows.TIMED[name])
     L.one_step()
-    ours, floor, theirs = (count(L, f) for f in (L.one_step, bench.passes(L), bench.passes(L, True)))
+    ours, floor, theirs = (count(L, f) for f in (L.one_step, rows.passes(L), rows.passes(L, True)))
     assert ours == floor
     saved = len(L.students)*L.r.shares_passes
     assert len(theirs) == len(ours)+saved and [c for c in theirs if c[1]] == [c for c in ours if c[1]]
 
 def test_the_floor_leaves_the_learner_as_it_was():
-    L = bench.learner('pose-mum-plus', n_labelled=2, n_unlabelled=4)
+    L = rows.learner('pose-mum-plus', n_labelled=2, n_unlabelled=4)
     before = {k: v.clone() for k, v in L.students[0].state_dict().items()}
-    bench.passes(L)(); bench.passes(L, True)()
+    rows.passes(L)(); rows.passes(L, True)()
     assert all(torch.equal(v, before[k]) for k, v in L.students[0].state_dict().items())
     assert all(w.grad is None for w in L.students[0].parameters())
 
 def test_targets_are_the_same_operations_for_all_sizes():
-    L = bench.learner('denoise-select', K=2)
-    few, many = (bench.operations(bench.judging(L, *s)) for s in ((2, 17), (6, 30)))
-    assert few == many and not bench.ASKING & set(few)
+    L = rows.learner('denoise-select', K=2)
+    few, many = (rows.operations(rows.judging(L, *s)) for s in ((2, 17), (6, 30)))
+    assert few == many and not rows.ASKING & set(few)
 
 def test_the_trace_notices_a_question_and_a_loop():
     x = torch.rand(3, 4)
-    assert bench.ASKING & set(bench.operations(lambda: x.sum().item())) and bench.ASKING & set(bench.operations(lambda: x[x > .5]))
+    assert rows.ASKING & set(rows.operations(lambda: x.sum().item())) and rows.ASKING & set(rows.operations(lambda: x[x > .5]))
     loop = lambda x: lambda: [r+1 for r in x]
-    assert len(bench.operations(loop(x))) < len(bench.operations(loop(torch.rand(5, 4))))
+    assert len(rows.operations(loop(x))) < len(rows.operations(loop(torch.rand(5, 4))))
 
 # numerics
 
 def test_targets_in_bf16_are_those_in_fp32():
-    a, b = (bench.learner('denoise-select', precision=p, n_unlabelled=4) for p in ('fp32', 'bf16'))
-    ours, theirs = bench.judging(a, 4)()[0], bench.judging(b, 4)()[0]
+    a, b = (rows.learner('denoise-select', precision=p, n_unlabelled=4) for p in ('fp32', 'bf16'))
+    ours, theirs = rows.judging(a, 4)()[0], rows.judging(b, 4)()[0]
     for t, w, u, v in zip(ours.T, ours.w, theirs.T, theirs.w):
         same = (w == v)&(w > 0)
         assert same.float().mean() > .8*w.mean() and t.dtype == u.dtype == torch.float32
@@ -172,7 +172,7 @@ def test_a_folded_network_answers_as_its_network():
 @pytest.mark.parametrize('part', ['heatmap', 'mix', 'views', 'store', 'evaluation', 'explore', 'gpu', 'demo'])
 def test_a_quick_part_has_rows_with_all_fields(part):
     lines = []
-    d = bench.bench([part], quick=True, tell=lines.append)
+    d = rows.bench([part], quick=True, tell=lines.append)
     assert set(d) == {'machine', 'quick', 'seconds', 'rows', 'curves'} and d['rows'] == lines and lines and d['curves'] == {}
     for r in json.loads(json.dumps(d))['rows']:
         assert set(r) == FIELDS and r['name'].startswith(part) and r['what'] and r['better'] in ('lower', 'higher')
@@ -180,17 +180,17 @@ def test_a_quick_part_has_rows_with_all_fields(part):
     assert len({r['name'] for r in lines}) == len(lines)
 
 def test_noise_photos_are_as_heavy_as_cocos():
-    f = around.photo(3)
-    assert Image.open(io.BytesIO(f)).size == (640, 480) and 120_000 < len(f) < 200_000 and f == around.photo(3) != around.photo(4)
+    f = pipeline.photo(3)
+    assert Image.open(io.BytesIO(f)).size == (640, 480) and 120_000 < len(f) < 200_000 and f == pipeline.photo(3) != pipeline.photo(4)
 
 def test_an_unknown_part_is_refused():
-    with pytest.raises(InputError, match="'heatmaps'.*'heatmap'"): bench.bench(['heatmaps'])
+    with pytest.raises(InputError, match="'heatmaps'.*'heatmap'"): rows.bench(['heatmaps'])
 
 @pytest.mark.parametrize('name, without', [('bench', {'explore', 'demo'}), ('bench-fp32', {'gpu'})])
 def test_the_stored_tables_are_whole(name, without):
     d = json.loads((home()/f'data/results/{name}.json').read_text())
-    assert d['quick'] is False and set(d['curves']) == set(bench.CURVES) and all(set(r) == FIELDS for r in d['rows'])
-    assert {r['name'].split('/')[0] for r in d['rows']} >= set(bench.GROUPS)-without
+    assert d['quick'] is False and set(d['curves']) == set(rows.CURVES) and all(set(r) == FIELDS for r in d['rows'])
+    assert {r['name'].split('/')[0] for r in d['rows']} >= set(rows.GROUPS)-without
     for r in d['rows']:
         row = Row(**{k: r[k] for k in FIELDS-{'ratio', 'ok'}})
         assert row.ok == r['ok'] and (row.ratio is None or row.ratio == pytest.approx(r['ratio'], rel=1e-3, abs=1e-4))

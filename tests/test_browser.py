@@ -8,7 +8,7 @@ import nbformat, numpy as np, pytest
 from PIL import Image, ImageDraw
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.mix import MixExplorer
-from sshpe.explore.panels import LEFT, blend
+from sshpe.explore.panels import blend, LEFT
 from sshpe.explore.runs import RunsExplorer
 from sshpe.explore.selection import SelectionExplorer
 from sshpe.explore.teachers import TeachersExplorer
@@ -32,7 +32,7 @@ def server(tmp_path_factory):
     "JupyterLab of this very Python, over a copy of the explorers."
     home, token = tmp_path_factory.mktemp('lab'), secrets.token_hex(16)
     os.environ['SSHPE_CACHE'] = str(home/'store')
-    shutil.copytree(ROOT/'nbs/explore', home/'nbs/explore', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
+    shutil.copytree(ROOT/'nbs/explorers', home/'nbs/explorers', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
     (home/'data').symlink_to(ROOT/'data')
     for k, v in LAB.items():
         f = home/f'settings/@jupyterlab/{k}.jupyterlab-settings'
@@ -49,7 +49,7 @@ def server(tmp_path_factory):
         until(lambda: (info := next(home.glob('runtime/jpserver-*.json')).read_text()) and info.rstrip().endswith('}'), 'no address')
         url = json.loads(next(home.glob('runtime/jpserver-*.json')).read_text())['url']
         yield SimpleNamespace(home=home, url=url, headers=dict(Authorization=f'token {token}'),
-                              address=lambda name: f'{url}lab/tree/explore/{name}.ipynb?reset&token={token}')
+                              address=lambda name: f'{url}lab/tree/explorers/{name}.ipynb?reset&token={token}')
     finally: lab.terminate(); lab.wait(60)
 
 def until(true, what, seconds=120):
@@ -68,7 +68,7 @@ def browser():
 @pytest.fixture
 def notebook(server, browser, monkeypatch):
     "Opens a notebook of the explorers and runs all of it; afterwards nothing has complained in the page."
-    monkeypatch.chdir(server.home/'nbs/explore')
+    monkeypatch.chdir(server.home/'nbs/explorers')
     page, errors = browser.new_page(viewport=dict(width=1400, height=1200)), []
     page.set_default_timeout(SLOW); expect.set_options(timeout=SLOW)
     page.on('pageerror', lambda e: errors.append(str(e)))
@@ -278,4 +278,4 @@ STORIES = {'01_heatmaps': heatmaps, '02_views': views, '03_selection': selection
 @pytest.mark.parametrize('name', STORIES)
 def test_a_page_shows_what_the_call_shows(notebook, name): STORIES[name](notebook(name))
 
-def test_every_explorer_has_a_story(): assert set(STORIES) == {p.stem for p in (ROOT/'nbs/explore').glob('0[1-9]_*.ipynb')}
+def test_every_explorer_has_a_story(): assert set(STORIES) == {p.stem for p in (ROOT/'nbs/explorers').glob('0[1-6]_*.ipynb')}

@@ -1,6 +1,6 @@
 "A shared burn-in gives the bits that each run would have trained for itself."
 import pytest, torch
-from sshpe.burn_in import begin, mark, shareable
+from sshpe.train.burn_in import begin, mark, shareable
 from test_learner import learner, people
 
 def everything(l):
@@ -20,7 +20,7 @@ def test_the_same_bits(tmp_path, name):
 
 def test_it_is_trained_once_for_all_methods(tmp_path, monkeypatch):
     begin(learner('denoise-select'), tmp_path)
-    monkeypatch.setattr('sshpe.burn_in.Learner', None)  # nobody trains again
+    monkeypatch.setattr('sshpe.train.burn_in.Learner', None)  # nobody trains again
     for name in ('supervised', 'dual-pose', 'pose-mum-plus', 'mum'): assert begin(learner(name), tmp_path).t == 4
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import nbformat, numpy as np, pytest
 
-from sshpe.cli import main, pairs
-from sshpe.check import InputError
+from sshpe.cli import main
+from sshpe.runs.command import pairs
+from sshpe.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 SSHPE = [sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())']

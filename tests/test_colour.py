@@ -7,8 +7,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 from torchvision.transforms.v2 import functional as tv
 import helpers
-from sshpe.check import InputError
-from sshpe.colour import OPS, RandAugment, changed
+from sshpe.errors import InputError
+from sshpe.ssl.randaugment import changed, OPS, RandAugment
 
 def pictures(seed, B=3, size=(24, 16)):
     "Pictures of bytes: noise of any range, few values, a constant one."

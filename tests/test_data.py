@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from sshpe import data
-from sshpe.check import InputError
-from sshpe.data import (FILL, build_store, canvas_size, fingerprint, frames, load, mirror_pairs, open_photo, read_coco,
-                        read_folder, read_lsp, read_skeleton, to_crop, whole_photos)
-from sshpe.skeleton import COCO17, LSP14
+from sshpe.data import coco, crops, lsp, people
+from sshpe.errors import InputError
+from sshpe.data.coco import mirror_pairs, read_coco, read_folder, read_skeleton, whole_photos
+from sshpe.data.crops import build_store, canvas_size, FILL, frames, to_crop
+from sshpe.data.lsp import read_lsp
+from sshpe.data.people import open_photo
+from sshpe.data.registry import fingerprint, load
+from sshpe.pose.skeleton import COCO17, LSP14
 
 PHOTOS = os.environ.get('SSHPE_PHOTOS')
 photos = pytest.mark.skipif(not PHOTOS, reason='SSHPE_PHOTOS does not point at a folder with real photos')
@@ -119,23 +122,23 @@ def test_crowds_and_people_of_other_categories_are_left_out(tmp_path):
 
 def test_another_data_set_s_joints_come_in_by_name():
     k = np.arange(2*3*3, dtype=float).reshape(2, 3, 3)
-    p = data.in_coco(k, ['neck', 'left_hip', 'nose'])
+    p = lsp.in_coco(k, ['neck', 'left_hip', 'nose'])
     assert p.shape == (2, 17, 3) and (p[:, 11] == k[:, 1]).all() and (p[:, 0] == k[:, 2]).all()
-    assert (np.delete(p, [0, 11], 1) == 0).all() and data.in_coco(k[:0], ['nose', 'a', 'b']).shape == (0, 17, 3)
+    assert (np.delete(p, [0, 11], 1) == 0).all() and lsp.in_coco(k[:0], ['nose', 'a', 'b']).shape == (0, 17, 3)
 
 
 def test_each_header_is_read_once(tiny, monkeypatch):
-    seen, real = [], data.photo_size
-    monkeypatch.setattr(data, 'photo_size', lambda f: seen.append(Path(f).name) or real(f))
-    sizes = data.photo_sizes(tiny/'train', ['2.jpg', '1.jpg', '2.jpg', 'gone.jpg'])
+    seen, real = [], people.photo_size
+    monkeypatch.setattr(people, 'photo_size', lambda f: seen.append(Path(f).name) or real(f))
+    sizes = people.photo_sizes(tiny/'train', ['2.jpg', '1.jpg', '2.jpg', 'gone.jpg'])
     assert sizes.tolist() == [[82, 100], [81, 100], [82, 100], [0, 0]] and sorted(seen) == ['1.jpg', '2.jpg', 'gone.jpg']
-    assert data.photo_sizes(tiny, []).shape == (0, 2)
+    assert people.photo_sizes(tiny, []).shape == (0, 2)
 
 
 @pytest.mark.parametrize('xs, shape, good', [([1, 2.5], (2,), True), ([1], (2,), False), ([[1, 2], [3, 4]], (2, 2), True), ([[1, 2], [3]], (2, 2), False),
                                              (None, (1,), False), ([None], (1,), False), (['x'], (1,), False), ([10**400], (1,), False), ({}, (1,), False)])
 def test_json_lists_as_numbers(xs, shape, good):
-    a = data.numbers(xs, *shape)
+    a = coco.numbers(xs, *shape)
     assert (a is not None and a.shape == shape and a.tolist() == xs) == good
 
 
@@ -303,26 +306,26 @@ def test_no_json_ends_in_a_traceback(tmp_path_factory, pick):
 @pytest.fixture
 def large(tiny, tmp_path, monkeypatch):
     "Every json counts as large."
-    monkeypatch.setattr(data, 'LARGE', 0); monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'cache'))
+    monkeypatch.setattr(coco, 'LARGE', 0); monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'cache'))
     return tiny
 
 
 def same(p, q):
-    for k in data.COLUMNS: np.testing.assert_array_equal(getattr(p, k), getattr(q, k))
+    for k in coco.COLUMNS: np.testing.assert_array_equal(getattr(p, k), getattr(q, k))
     assert (p.name, p.root, p.annotations, p.skeleton) == (q.name, q.root, q.annotations, q.skeleton)
     return True
 
 
 def test_a_large_json_is_read_once(large, tmp_path, monkeypatch):
     p = load('coco', large)
-    real = data.read_json
-    monkeypatch.setattr(data, 'read_json', lambda f: pytest.fail('read again'))
+    real = coco.read_json
+    monkeypatch.setattr(coco, 'read_json', lambda f: pytest.fail('read again'))
     q = load('coco', large)
     assert same(p, q) and q.skeleton is COCO17 and fingerprint(p) == fingerprint(q) and len(list((tmp_path/'cache').glob('index-*'))) == 1
     f = large/'annotations/person_keypoints_train.json'
     os.utime(f, (1, 1))                                                                 # another time is no other file
     assert same(p, load('coco', large))
-    monkeypatch.setattr(data, 'read_json', real)
+    monkeypatch.setattr(coco, 'read_json', real)
     d = content(); d['annotations'][0]['bbox'][0] += 1; f.write_text(json.dumps(d))
     assert load('coco', large).boxes[0, 0] == p.boxes[0, 0] + 1
 
@@ -337,7 +340,7 @@ def test_what_was_kept_is_checked_all_the_same(large, monkeypatch):
     for _ in range(2):
         with pytest.raises(InputError) as e: load('coco', large)
         said.append(e.value.problems)
-        monkeypatch.setattr(data, 'read_json', lambda f: pytest.fail('read again'))
+        monkeypatch.setattr(coco, 'read_json', lambda f: pytest.fail('read again'))
     assert said[0] == said[1] and len(said[0]) == 3
 
 
@@ -382,7 +385,7 @@ def test_photo_of_another_size(tiny, cache):
 def test_photo_that_lies_on_its_side(tmp_path):
     exif = Image.Exif(); exif[0x112] = 6                                       # "turn me clockwise to see me"
     Image.fromarray(np.arange(40*60*3, dtype=np.uint8).reshape(40, 60, 3)).save(tmp_path/'a.png', exif=exif)
-    assert open_photo(tmp_path/'a.png').size == (40, 60) == data.photo_size(tmp_path/'a.png')
+    assert open_photo(tmp_path/'a.png').size == (40, 60) == people.photo_size(tmp_path/'a.png')
     # a json that means the stored pixels gets them
     assert open_photo(tmp_path/'a.png', (60, 40)).size == (60, 40)
     assert read_folder(tmp_path).sizes.tolist() == [[40, 60]]
@@ -415,7 +418,7 @@ def write_lsp(root, joints, size=(70, 90), digits=5):
     return root
 
 
-def lsp(N, seed=0):
+def lsp_people(N, seed=0):
     "(N,14,3): places inside 70 x 90, flag 1."
     r = np.random.default_rng(seed)
     return np.concatenate([r.uniform(5, 65, (N, 14, 1)), r.uniform(5, 85, (N, 14, 1)), np.ones((N, 14, 1))], 2)
@@ -423,7 +426,7 @@ def lsp(N, seed=0):
 
 def test_lspet(tmp_path):
     # hidden; outside; nobody
-    j = lsp(13); j[0, 0] = -40, -60, 0; j[1, 1, :2] = 20, 400; j[2, :, 2] = 0
+    j = lsp_people(13); j[0, 0] = -40, -60, 0; j[1, 1, :2] = 20, 400; j[2, :, 2] = 0
     write_lsp(tmp_path, j.transpose(1, 2, 0))
     train, val = load('lspet', tmp_path, 'train'), load('lspet', tmp_path, 'val')
     assert val.ann_ids.tolist() == [6, 12] and train.ann_ids.tolist() == [1, 2, 4, 5, 7, 8, 9, 10, 11, 13]
@@ -444,7 +447,7 @@ def test_lspet(tmp_path):
 
 
 def test_lsp_flags_hidden_joints_the_other_way_round(tmp_path):
-    j = lsp(3); j[:, :, 2] = 0; j[0, 5, 2] = 1
+    j = lsp_people(3); j[:, :, 2] = 0; j[0, 5, 2] = 1
     p = read_lsp(write_lsp(tmp_path, j.transpose(2, 1, 0), digits=4))
     assert p.files.tolist() == ['im0001.jpg', 'im0002.jpg', 'im0003.jpg']
     assert p.keypoints[0, 15, 2] == 1
@@ -453,26 +456,26 @@ def test_lsp_flags_hidden_joints_the_other_way_round(tmp_path):
 
 
 def test_lspet_with_hardly_a_joint(tmp_path):
-    j = lsp(4); j[0, 1:, 2] = 0; j[1, :12, 2] = 0 # an ankle; neck and head only, which COCO doesn't know
+    j = lsp_people(4); j[0, 1:, 2] = 0; j[1, :12, 2] = 0 # an ankle; neck and head only, which COCO doesn't know
     p = load('lspet', write_lsp(tmp_path, j.transpose(1, 2, 0)), 'train')
     assert p.ann_ids.tolist() == [1, 3, 4] and p.boxes[0].tolist() == [0, 0, 70, 90] and (p.keypoints[0, :, 2] > 0).sum() == 1
 
 
 def test_bad_lsp(tmp_path):
     from scipy.io import savemat
-    write_lsp(tmp_path, lsp(4).transpose(1, 2, 0))
+    write_lsp(tmp_path, lsp_people(4).transpose(1, 2, 0))
     with pytest.raises(InputError, match="no split of LSP 'test'"): load('lspet', tmp_path, 'test')
     (tmp_path/'images/im00002.jpg').unlink()
     with pytest.raises(InputError, match="joints.mat: 1 problem: person 2 in 'im00002.jpg' has no photo"):
         load('lspet', tmp_path)
-    j = lsp(4); j[0, 3, 2] = 7; j[2, :, 2] = np.nan
+    j = lsp_people(4); j[0, 3, 2] = 7; j[2, :, 2] = np.nan
     savemat(tmp_path/'joints.mat', dict(joints=j.transpose(1, 2, 0)))
     with pytest.raises(InputError, match="3 problems: person 1 .* visibility .*left_hip.*; person 2 .* no photo; person 3 .*visibility") as e: load('lspet', tmp_path)
     assert len(e.value.problems) == 3
-    write_lsp(tmp_path/'all', lsp(4).transpose(1, 2, 0)*np.nan)
+    write_lsp(tmp_path/'all', lsp_people(4).transpose(1, 2, 0)*np.nan)
     with pytest.raises(InputError, match='8 problems: .*visibility'): load('lspet', tmp_path/'all')
     good = (tmp_path/'joints.mat').read_bytes()
-    for j, says in [(dict(joints=lsp(4)), 'joints" is .4, 14, 3., not'), (dict(other=1), 'has no array "joints"'),
+    for j, says in [(dict(joints=lsp_people(4)), 'joints" is .4, 14, 3., not'), (dict(other=1), 'has no array "joints"'),
                     (dict(joints='text'), 'is not a whole MATLAB 5 file')]:
         savemat(tmp_path/'joints.mat', j)
         with pytest.raises(InputError, match=says): load('lspet', tmp_path)
@@ -489,9 +492,9 @@ def test_matlab_files_as_scipy_reads_them(dtype, compressed, shape, tmp_path):
     a = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
     beside = dict(text='hello', struct=dict(x=1), cell=np.array([1, 'a'], object))
     savemat(tmp_path/'a.mat', beside | dict(joints=a, a_long_name_beside_it=a+1), do_compression=compressed)
-    b = data.read_mat(tmp_path/'a.mat', 'joints')
+    b = lsp.read_mat(tmp_path/'a.mat', 'joints')
     assert b.shape == a.shape and (b == a).all() and (b == loadmat(tmp_path/'a.mat')['joints']).all()
-    assert (data.read_mat(tmp_path/'a.mat', 'a_long_name_beside_it') == a+1).all()
+    assert (lsp.read_mat(tmp_path/'a.mat', 'a_long_name_beside_it') == a+1).all()
 
 
 @settings(max_examples=80)
@@ -500,14 +503,14 @@ def test_no_mat_file_ends_in_a_traceback(tmp_path_factory, pick):
     "scipy.io.loadmat dies of a segmentation fault on some of these."
     from scipy.io import savemat
     f = tmp_path_factory.getbasetemp()/'fuzz.mat'
-    savemat(f, dict(joints=lsp(2).transpose(1, 2, 0)), do_compression=pick.draw(st.booleans()))
+    savemat(f, dict(joints=lsp_people(2).transpose(1, 2, 0)), do_compression=pick.draw(st.booleans()))
     b = bytearray(f.read_bytes())
     for _ in range(pick.draw(st.integers(1, 4))):
         i = pick.draw(st.integers(120, min(260, len(b) - 1)))
         hostile = st.one_of(st.binary(max_size=4), st.sampled_from([b'\xff\xff\xff\x7f', b'\xff'*4, b'\0'*4]))
         b[i:i + pick.draw(st.sampled_from([0, 1, 4]))] = pick.draw(hostile)
     f.write_bytes(b)
-    try: xy, v, val = data.lsp_joints(f)
+    try: xy, v, val = lsp.lsp_joints(f)
     except InputError as e: assert '\n' not in str(e)
     else: assert xy.shape[1:] == (14, 2) and v.shape == xy.shape[:2] and np.isin(v, (-1, 0, 1, 2)).all()
 
@@ -515,7 +518,7 @@ def test_no_mat_file_ends_in_a_traceback(tmp_path_factory, pick):
 @photos
 def test_real_lspet():
     from scipy.io import loadmat
-    assert (data.read_mat(f := Path(PHOTOS)/'lspet/joints.mat', 'joints') == loadmat(f)['joints']).all()
+    assert (lsp.read_mat(f := Path(PHOTOS)/'lspet/joints.mat', 'joints') == loadmat(f)['joints']).all()
     train, val = (load('lspet', Path(PHOTOS)/'lspet', s) for s in ('train', 'val'))
     assert len(train) == 2000
     assert len(val) == 400
@@ -567,7 +570,7 @@ def test_canvas_is_symmetric(n, margin):
 @pytest.mark.parametrize('size', [(65, 47), (64, 47), (65, 48)])
 def test_odd_crops_are_their_canvases_middle(tmp_path, size):
     "The upright view of a canvas is the crop itself, to the pixel, also where height or width is odd."
-    from sshpe.views import crops
+    from sshpe.pose.views import crops
     p = many(noise(tmp_path/'photos'))
     store, plain = build_store(p, size, 1.5, cache=tmp_path/'c'), build_store(p, size, 1., cache=tmp_path/'c')
     view = crops(store.batch(range(8)), torch.eye(2, 3).expand(8, 1, 2, 3), size)[0]
@@ -648,7 +651,7 @@ def test_a_fine_pattern_becomes_grey_not_moire(tmp_path):
 def test_store_is_cut_once(tiny, cache, monkeypatch):
     p = load('coco', tiny)
     a = build_store(p, cache=cache)
-    monkeypatch.setattr(data, 'open_photo', lambda *_: pytest.fail('decoded again'))
+    monkeypatch.setattr(crops, 'open_photo', lambda *_: pytest.fail('decoded again'))
     b = build_store(p, cache=cache)
     assert (a.canvases[:] == b.canvases[:]).all() and len(list(cache.iterdir())) == 1 and left_in(cache) == ['00000']
 
@@ -671,24 +674,24 @@ def many(root, photos=7, each=3):
 def files_of(cache): return {str(p.relative_to(cache)): p.read_bytes() for p in cache.rglob('*') if p.is_file()}
 
 
-@pytest.mark.parametrize('raw', [data.RAW, 0])
+@pytest.mark.parametrize('raw', [crops.RAW, 0])
 def test_workers_and_photo_order_change_nothing(tmp_path, monkeypatch, raw):
     p = many(noise(tmp_path/'photos'))
-    monkeypatch.setattr(data, 'PAGE', 5); monkeypatch.setattr(data, 'CROWD', 2)
+    monkeypatch.setattr(crops, 'PAGE', 5); monkeypatch.setattr(crops, 'CROWD', 2)
     stores = [build_store(p, (64, 48), cache=tmp_path/str(n), workers=n, raw=raw) for n in (0, 1, 2, 7)]
     for n in (1, 2, 7): assert files_of(tmp_path/str(n)) == files_of(tmp_path/'0')
     turned = build_store(p[::-1], (64, 48), cache=tmp_path/'turned', raw=raw)
     assert all((s.canvases[:] == stores[0].canvases[:]).all() for s in stores) and (stores[0].canvases[::-1] == turned.canvases[:]).all()
     # a page or a job more or less changes nothing either
-    monkeypatch.setattr(data, 'PAGE', 2048); monkeypatch.setattr(data, 'CROWD', 32)
+    monkeypatch.setattr(crops, 'PAGE', 2048); monkeypatch.setattr(crops, 'CROWD', 32)
     assert (build_store(p, (64, 48), cache=tmp_path/'one', raw=raw).canvases[:] == stores[0].canvases[:]).all()
 
 
 def by_hand(p, size, margin):
     "Each canvas from its own photo, decoded for it alone."
     canvas, M = canvas_size(size, margin), frames(p.boxes, size, p.padding)
-    parts = data.covered(M, p.sizes, size, canvas)
-    return np.stack([np.asarray(data.cut(open_photo(p.root/f, s), m, part, size, canvas)) for f, s, m, part in zip(p.files, p.sizes, M, parts)])
+    parts = crops.covered(M, p.sizes, size, canvas)
+    return np.stack([np.asarray(crops.cut(open_photo(p.root/f, s), m, part, size, canvas)) for f, s, m, part in zip(p.files, p.sizes, M, parts)])
 
 
 def test_plain_and_encoded_canvases(tmp_path):
@@ -696,7 +699,7 @@ def test_plain_and_encoded_canvases(tmp_path):
     truth = by_hand(p, (64, 48), 1.5)
     plain, coded = (build_store(p, (64, 48), cache=tmp_path/'c', raw=raw) for raw in (truth.nbytes, truth.nbytes-1))
     assert plain.canvases.base.show is None and coded.canvases.base.show
-    assert (plain.canvases[:] == truth).all() and (plain.photos == coded.photos).all() and data.photo_mark(plain) == data.photo_mark(coded)
+    assert (plain.canvases[:] == truth).all() and (plain.photos == coded.photos).all() and crops.photo_mark(plain) == crops.photo_mark(coded)
     c = coded.canvases[:]
     (Hc, Wc), off = c.shape[1:3], (np.array(c.shape[1:3]) - (64, 48))[::-1]/2
     X, Y = np.meshgrid(np.arange(Wc) - off[0], np.arange(Hc) - off[1])
@@ -706,44 +709,44 @@ def test_plain_and_encoded_canvases(tmp_path):
         assert np.abs(c[i][inside].astype(int) - truth[i][inside]).mean() < 12          # noise is the hardest picture
     rows = [5, 0, 5, 20]
     assert (coded.batch(rows).permute(0, 2, 3, 1).numpy() == c[rows]).all() and (coded[[4, 9]].batch([1]).permute(0, 2, 3, 1).numpy() == c[[9]]).all()
-    both = data.join([plain[:4], coded[10:]])
+    both = crops.join([plain[:4], coded[10:]])
     assert (both.canvases[:] == np.concatenate([truth[:4], c[10:]])).all() and (both.photos == np.concatenate([plain.photos[:4], plain.photos[10:]])).all()
 
 
 def test_what_is_too_large_is_encoded(tmp_path, monkeypatch):
     p = many(noise(tmp_path/'photos'))
     size = len(p)*144*96*3
-    assert data.RAW == 4*2**30
+    assert crops.RAW == 4*2**30
     for raw, coded in ((size, False), (size-1, True)): assert (build_store(p, cache=tmp_path/'c', raw=raw).canvases.base.show is not None) == coded
     assert len(list((tmp_path/'c').iterdir())) == 2                                     # one never stands in for the other
 
 
 def test_a_person_whom_the_photo_does_not_reach(tmp_path):
     p = replace(many(noise(tmp_path/'photos'), 1, 2), boxes=np.float32([[500, 500, 20, 30], [10, 10, 30, 50]]))
-    for raw in (data.RAW, 0):
+    for raw in (crops.RAW, 0):
         c = build_store(p, (64, 48), 1., cache=tmp_path/'c', raw=raw).canvases[:]
         assert (c[0] == FILL).all() and (c[1] != FILL).any()
 
 
-@pytest.mark.parametrize('raw', [data.RAW, 0])
+@pytest.mark.parametrize('raw', [crops.RAW, 0])
 def test_a_stopped_store_is_finished(tmp_path, monkeypatch, raw):
     "Stopped at every photo in turn: the pages that were whole stay, and only the others are cut."
     p = many(noise(tmp_path/'photos'))
-    monkeypatch.setattr(data, 'PAGE', 6)
+    monkeypatch.setattr(crops, 'PAGE', 6)
     whole = files_of(build_store(p, (64, 48), cache=tmp_path/'whole', raw=raw) and tmp_path/'whole')
-    real = data.open_photo
+    real = people.open_photo
     for stop in range(7):
         seen = []
         def dying(f, size=None):
             seen.append(Path(f).name)
             if f'{stop}.jpg' in seen: raise KeyboardInterrupt
             return real(f, size)
-        monkeypatch.setattr(data, 'open_photo', dying)
+        monkeypatch.setattr(crops, 'open_photo', dying)
         with pytest.raises(KeyboardInterrupt): build_store(p, (64, 48), cache=tmp_path/f'{stop}', workers=1, raw=raw)
         kept = {k: v for k, v in files_of(tmp_path/f'{stop}').items()}
         assert kept.items() <= whole.items() and len(kept) - 1 >= (stop*3)//6 - 1
         again = []
-        monkeypatch.setattr(data, 'open_photo', lambda f, size=None: again.append(f) or real(f, size))
+        monkeypatch.setattr(crops, 'open_photo', lambda f, size=None: again.append(f) or real(f, size))
         build_store(p, (64, 48), cache=tmp_path/f'{stop}', raw=raw)
         assert files_of(tmp_path/f'{stop}') == whole and len(again) <= 7 + 4 - 2*(len(kept) - 1)
 
@@ -751,12 +754,12 @@ def test_a_stopped_store_is_finished(tmp_path, monkeypatch, raw):
 KILLED = """
 import os, sys, time
 from pathlib import Path
-from sshpe import data
-data.PAGE, real = 4, data.open_photo
+from sshpe.data import coco, crops, lsp, people
+crops.PAGE, real = 4, people.open_photo
 def slow(*a): os.write(1, b'cut\\n'); time.sleep(.03); return real(*a)
-data.open_photo, tmp = slow, Path(sys.argv[1])
-p = data.whole_photos('many', tmp/'photos', [f'{i}.jpg' for i in range(7)]*3, [[i, i, 40, 50] for i in range(21)])
-data.build_store(p, (64, 48), cache=tmp/'cache', workers=2, raw=int(sys.argv[2]))
+crops.open_photo, tmp = slow, Path(sys.argv[1])
+p = coco.whole_photos('many', tmp/'photos', [f'{i}.jpg' for i in range(7)]*3, [[i, i, 40, 50] for i in range(21)])
+crops.build_store(p, (64, 48), cache=tmp/'cache', workers=2, raw=int(sys.argv[2]))
 print('ends', flush=True)
 """
 
@@ -764,7 +767,7 @@ print('ends', flush=True)
 def cutter(tmp, raw, root): return subprocess.Popen([sys.executable, '-c', KILLED, tmp, str(raw)], cwd=root, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize('raw', [data.RAW, 0])
+@pytest.mark.parametrize('raw', [crops.RAW, 0])
 def test_a_killed_store_is_finished(tmp_path, root, monkeypatch, raw):
     "kill -9 while the first, the sixth and the fourth next photo is cut, then a run to the end: the same files, and what the dead left is swept away."
     noise(tmp_path/'photos')
@@ -774,7 +777,7 @@ def test_a_killed_store_is_finished(tmp_path, root, monkeypatch, raw):
         if n: assert said == ['cut\n']*n
         else: assert said[-1] == 'ends' and len(said) - 1 < 12
         job.kill(); job.wait(); job.stdout.close()
-    monkeypatch.setattr(data, 'PAGE', 4)
+    monkeypatch.setattr(crops, 'PAGE', 4)
     p = whole_photos('many', tmp_path/'photos', [f'{i}.jpg' for i in range(7)]*3, [[i, i, 40, 50] for i in range(21)])
     build_store(p, (64, 48), cache=tmp_path/'whole', raw=raw)
     assert files_of(tmp_path/'cache') == files_of(tmp_path/'whole')
@@ -789,8 +792,8 @@ def test_four_processes_cut_once(tmp_path, root):
 
 
 def test_one_decode_a_photo(tiny, cache, monkeypatch):
-    seen, real = [], data.open_photo
-    monkeypatch.setattr(data, 'open_photo', lambda f, s=None: seen.append(Path(f).name) or real(f, s))
+    seen, real = [], people.open_photo
+    monkeypatch.setattr(crops, 'open_photo', lambda f, s=None: seen.append(Path(f).name) or real(f, s))
     build_store(load('coco', tiny), cache=cache)
     assert sorted(seen) == ['1.jpg', '2.jpg', '3.jpg']
 
@@ -818,7 +821,7 @@ def test_another_photo_under_the_same_name_and_of_the_same_size(tmp_path, cache)
     assert f.stat().st_size == length and f.stat().st_mtime_ns > old
     after = build_store(whole_photos('swap', tmp_path, ['a.png', 'b.png']), cache=cache)
     assert (after.canvases[0] == before.canvases[0]).all() and (after.canvases[1][48, 32] == (30, 30, 200)).all()
-    assert (after.photos == before.photos).tolist() == [True, False] and data.photo_mark(after) != data.photo_mark(before)
+    assert (after.photos == before.photos).tolist() == [True, False] and crops.photo_mark(after) != crops.photo_mark(before)
     assert fingerprint(p) == fingerprint(whole_photos('swap', tmp_path, ['a.png', 'b.png']))
 
 
@@ -827,10 +830,10 @@ def test_the_mark_of_the_photos_moves_with_them(tmp_path):
     one = build_store(many(noise(tmp_path/'1')), cache=tmp_path/'c')
     shutil.copytree(tmp_path/'1', tmp_path/'2', copy_function=shutil.copyfile)                                         # other folder, other times
     two = build_store(many(tmp_path/'2'), cache=tmp_path/'c')
-    assert data.photo_mark(one) == data.photo_mark(two) and len(list((tmp_path/'c').iterdir())) == 2
+    assert crops.photo_mark(one) == crops.photo_mark(two) and len(list((tmp_path/'c').iterdir())) == 2
     p = many(tmp_path/'1')
     assert one.photos.tolist() == [zlib.crc32((p.root/f).read_bytes()) for f in p.files] and one.photos.dtype == np.uint32
-    assert data.photo_mark(one) == data.photo_mark(one[np.arange(len(one))]) != data.photo_mark(one[1:])
+    assert crops.photo_mark(one) == crops.photo_mark(one[np.arange(len(one))]) != crops.photo_mark(one[1:])
 
 
 def array_bytes(a):
@@ -839,7 +842,7 @@ def array_bytes(a):
     return f.getvalue()
 
 
-@pytest.mark.parametrize('raw', [data.RAW, 0])
+@pytest.mark.parametrize('raw', [crops.RAW, 0])
 @pytest.mark.parametrize('harm', [lambda b: b[:5000], lambda b: b'', lambda b: b'x'*9999, lambda b: b[:-1], lambda b: b + b'!',
                                   lambda b: array_bytes(np.zeros(3, np.uint8)), lambda b: array_bytes(np.zeros((4, 2), np.int64)),
                                   lambda b: array_bytes(np.array([{}], object)), lambda b: array_bytes(np.full((4, 2), -1)) + b])
@@ -875,9 +878,9 @@ def test_full_disk(tiny, cache, monkeypatch):
 
 def test_cache_folder(monkeypatch, root, tmp_path):
     monkeypatch.delenv('SSHPE_CACHE', raising=False)
-    assert data.cache_folder() == root/'data/store'
+    assert coco.cache_folder() == root/'data/store'
     monkeypatch.setenv('SSHPE_CACHE', str(tmp_path))
-    assert data.cache_folder() == tmp_path
+    assert coco.cache_folder() == tmp_path
 
 
 def test_sub_stores_and_batches(tiny, cache):
@@ -924,7 +927,7 @@ def test_fingerprint(tiny):
 
 
 def test_150_000_people_are_small_and_quick():
-    from sshpe.data import checks
+    from sshpe.data.people import checks
     n = 150_000
     p = replace(whole_photos('big', '.', []), files=np.full(n, '000000000001.jpg'), image_ids=np.arange(n), ann_ids=np.arange(n),
                 boxes=np.tile(np.float32([1, 1, 50, 90]), (n, 1)), keypoints=np.full((n, 17, 3), 2, np.float32), areas=np.ones(n, np.float32),
@@ -939,8 +942,8 @@ def test_150_000_people_are_small_and_quick():
 def test_a_run_notices_what_has_changed(what, tmp_path, monkeypatch):
     "Swapped photos of the same name and size, and what only the json says; but not another time of change."
     import shutil
-    from sshpe import run, training
-    from sshpe.toy import stick_people
+    from sshpe.runs import run, training
+    from sshpe.data.toy import stick_people
     monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'cache'))
     root = stick_people(tmp_path/'sticks', 12, 4, 48)
     c = run.Config(root=str(root), labels=4, preset='tiny', out=str(tmp_path/'run'), override=dict(n_labelled=2, n_unlabelled=4))

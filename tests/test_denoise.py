@@ -3,9 +3,10 @@ import math
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from helpers import gaussian, matrix3, moved, peak, two
-from sshpe.check import InputError
-from sshpe.denoise import gate, inside, pool, refine, threshold, winner
-from sshpe.views import one_frame
+from sshpe.errors import InputError
+from sshpe.pose.heatmap import inside
+from sshpe.ssl.denoise import gate, pool, refine, threshold, winner
+from sshpe.pose.views import one_frame
 
 seeds = st.integers(0, 2**32-1)
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5), st.integers(1, 4))  # V, J, h, w

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, strategies as st
-from sshpe.check import InputError
-from sshpe.data import load, whole_photos
-from sshpe.detected import detected_ap, frame_areas, rescored, results, thin, thinned, upload
-from sshpe.metric import coco_results
-from sshpe.skeleton import COCO17
+from sshpe.errors import InputError
+from sshpe.data.coco import whole_photos
+from sshpe.data.registry import load
+from sshpe.evaluate.detected import detected_ap, frame_areas, rescored, results, thin, thinned, upload
+from sshpe.evaluate.metrics import coco_results
+from sshpe.pose.skeleton import COCO17
 
 S = COCO17.sigmas
 

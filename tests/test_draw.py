@@ -5,10 +5,10 @@ import matplotlib.pyplot as plt, numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from sshpe import draw as d
-from sshpe.heatmap import encode
-from sshpe.skeleton import COCO17
-from sshpe.views import MEAN, STD
+from sshpe.pose import draw as d
+from sshpe.pose.heatmap import encode
+from sshpe.pose.skeleton import COCO17
+from sshpe.pose.views import MEAN, STD
 
 img = np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)
 

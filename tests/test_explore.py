@@ -7,19 +7,21 @@ import ipywidgets as W, nbformat, numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from sshpe import draw
-from sshpe.check import InputError
-from sshpe.data import build_store, load, to_crop, whole_photos
-from sshpe.explore.base import Explorer, Memory, RangeSlider, Slider, State, StepSlider, from_control, latency, to_control
-from sshpe.explore.heatmaps import LAYERS, HeatmapExplorer, entropy
-from sshpe.explore.panels import Layer, Mark, Panels, chart, figure, place, pose, scale, view
-from sshpe.explore.people import PeopleExplorer, crowd, joint_names, networks, photo_store, store_of
-from sshpe.explore.selection import SORTS, SelectionExplorer, in_box, ranked, taken
-from sshpe.explore.views import ViewsExplorer, view_facts
-from sshpe.batch import fetch
-from sshpe.pseudo import pseudo_labels
-from sshpe.recipe import Setup
-from sshpe.skeleton import COCO17
+from sshpe.pose import draw
+from sshpe.errors import InputError
+from sshpe.data.coco import whole_photos
+from sshpe.data.crops import build_store, to_crop
+from sshpe.data.registry import load
+from sshpe.explore.base import Explorer, from_control, latency, Memory, RangeSlider, Slider, State, StepSlider, to_control
+from sshpe.explore.heatmaps import entropy, HeatmapExplorer, LAYERS
+from sshpe.explore.panels import chart, figure, Layer, Mark, Panels, place, pose, scale, view
+from sshpe.explore.people import crowd, joint_names, networks, PeopleExplorer, photo_store, store_of
+from sshpe.explore.selection import in_box, ranked, SelectionExplorer, SORTS, taken
+from sshpe.explore.views import view_facts, ViewsExplorer
+from sshpe.data.batch import fetch
+from sshpe.ssl.pseudo import pseudo_labels
+from sshpe.ssl.recipe import Setup
+from sshpe.pose.skeleton import COCO17
 from helpers import gaussian, matrix3, moved, peak
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -572,9 +574,9 @@ def test_real_people(E, x, line):
 # ---- a paper's size
 
 def test_a_paper_sized_network(people):
-    from sshpe.model import build
-    from sshpe.recipe import PAPER
-    from sshpe.result import Result
+    from sshpe.models.posenet import build
+    from sshpe.ssl.recipe import PAPER
+    from sshpe.runs.result import Result
     x = networks('denoise-select')
     p = replace(PAPER, weights='', width=32)
     nets = {k: build(p.backbone, 17, p.width, seed=s, init='he').eval().requires_grad_(False) for s, k in enumerate(x.networks)}

@@ -7,24 +7,28 @@ import ipywidgets as W, numpy as np, pytest, torch, torch.nn as nn
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from sshpe import draw, evidence, processes, run, training, work
-from sshpe.check import InputError
-from sshpe.data import build_store, load
+from sshpe.experiments import summaries
+from sshpe.models import distributed
+from sshpe.pose import draw
+from sshpe.runs import run, training, worker
+from sshpe.errors import InputError
+from sshpe.data.crops import build_store
+from sshpe.data.registry import load
 from sshpe.explore.base import latency
 from sshpe.explore.heatmaps import HeatmapExplorer
-from sshpe.explore.mix import COLOURS, MixExplorer, drawn, owners, pictures_of, strength
+from sshpe.explore.mix import COLOURS, drawn, MixExplorer, owners, pictures_of, strength
 from sshpe.explore.people import networks, store_of
-from sshpe.explore.runs import RunsExplorer, failures, found, told
-from sshpe.explore.teachers import TeachersExplorer, asked, at, error, record, shipped
-from sshpe.learner import LOSSES, Learner
-from sshpe.predict import heatmaps
-from sshpe.methods import recipe
-from sshpe.model import STAGES, build
-from sshpe.mum import Mix
-from sshpe.record import LOGGED, Recorder, distances, from_bytes, in_bytes, mismatches, points, read_record, write
-from sshpe.skeleton import COCO17
-from sshpe.teacher import average, copy_of
-from sshpe.views import crops, keyed
+from sshpe.explore.runs import failures, found, RunsExplorer, told
+from sshpe.explore.teachers import asked, at, error, record, shipped, TeachersExplorer
+from sshpe.train.learner import Learner, LOSSES
+from sshpe.evaluate.predict import heatmaps
+from sshpe.ssl.methods import recipe
+from sshpe.models.posenet import build, STAGES
+from sshpe.ssl.mum import Mix
+from sshpe.train.recorder import distances, from_bytes, in_bytes, LOGGED, mismatches, points, read_record, Recorder, write
+from sshpe.pose.skeleton import COCO17
+from sshpe.models.ema import average, copy_of
+from sshpe.pose.views import crops, keyed
 from helpers import People, peak
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +64,7 @@ def runs(done, tmp_path_factory):
     shutil.copytree(done.where, home/'half'); (home/'half/metrics.json').unlink()
     run.write_log(home/'half/log.csv', run.read_log(done.where/'log.csv')[:2])
     shutil.copytree(done.where, home/'odd'); (home/'odd/log.csv').write_text('step\nsoon\n')
-    (home/'small').mkdir(); (home/'small/told.json').write_text(evidence.dump(evidence.summary(done.where)))
+    (home/'small').mkdir(); (home/'small/told.json').write_text(summaries.dump(summaries.summary(done.where)))
     return home
 
 @pytest.fixture(scope='module')
@@ -367,9 +371,9 @@ def test_only_the_first_process_records(monkeypatch, tmp_path):
     class Fake:
         where = tmp_path
         class learner: device, fit = 'cpu', staticmethod(lambda *a, **k: heard.append((a, k)))
-    monkeypatch.setattr(processes, 'rank', lambda: 1); monkeypatch.setattr(training, 'assemble', lambda c, device: Fake)
-    monkeypatch.setattr(processes, 'first_alone', __import__('contextlib').nullcontext)
-    work.work(run.Config())
+    monkeypatch.setattr(distributed, 'rank', lambda: 1); monkeypatch.setattr(training, 'assemble', lambda c, device: Fake)
+    monkeypatch.setattr(distributed, 'first_alone', __import__('contextlib').nullcontext)
+    worker.work(run.Config())
     assert heard == [((tmp_path/'state.pt',), {})] and not (tmp_path/'record').exists()
 
 def test_a_larger_scale_shows_fewer_people(people, tmp_path):

@@ -3,7 +3,7 @@ import io, json, random
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 import fuzz
-from sshpe.check import InputError
+from sshpe.errors import InputError
 
 SLOW = dict(config=8, resume=6, networks=6, state=3, summary=6, weights=10, coco=25, log=15, grid=10)
 
@@ -82,7 +82,7 @@ def test_the_same_seed_does_the_same_damage(damage):
 
 
 def test_what_reaches_new_lines_is_kept():
-    from sshpe.run import config
+    from sshpe.runs.run import config
     def read(b): config(dict(labels=len(b) - 36))
     t, cover = target(read), fuzz.Coverage()
     ends = [end for _, _, end in fuzz.cases(t, 30, 0, 5, cover)]

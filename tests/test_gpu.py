@@ -1,7 +1,7 @@
 "What only a GPU can show; left out where there is none."
 import json
 import pytest, torch
-from sshpe import run
+from sshpe.runs import run
 from sshpe.cli import main
 from test_processes import close, learner, rows_of
 

@@ -4,8 +4,8 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from helpers import gaussian, peak
 from scipy.ndimage import gaussian_filter
-from sshpe.heatmap import dark_shift, decode, encode, mirror, peaks, quarter_shift, smoothed, to_heatmap, to_picture
-from sshpe.skeleton import COCO17, Skeleton
+from sshpe.pose.heatmap import dark_shift, decode, encode, mirror, peaks, quarter_shift, smoothed, to_heatmap, to_picture
+from sshpe.pose.skeleton import COCO17, Skeleton
 
 seeds = st.integers(0, 2**32-1)
 strides = st.sampled_from([1, 2, 4, 8])

@@ -3,13 +3,16 @@ import ast, io, json, os, pickle, shutil, struct, subprocess, sys, time, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
-from sshpe import data, obtain, result, run, sources, training
-from sshpe.check import InputError
-from sshpe.data import build_store, load, whole_photos
-from sshpe.learner import Learner
-from sshpe.model import build, load_backbone
-from sshpe.protocol import read_split
-from sshpe.toy import stick_people
+from sshpe.data import coco, download, sources
+from sshpe.runs import result, run, training
+from sshpe.errors import InputError
+from sshpe.data.coco import whole_photos
+from sshpe.data.crops import build_store
+from sshpe.data.registry import load
+from sshpe.train.learner import Learner
+from sshpe.models.posenet import build, load_backbone
+from sshpe.data.split import read_split
+from sshpe.data.toy import stick_people
 from test_sources import aic_entry, mpii_entry, write_aic, write_mpii
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +44,7 @@ def bombs(mark):
         torch.save(dict(student=Bomb(mark), t=1), f := io.BytesIO(), _use_new_zipfile_serialization=zipped); out[name] = f.getvalue()
     array = np.array([Bomb(mark)], object)
     np.save(f := io.BytesIO(), array, allow_pickle=True); out['npy'] = f.getvalue()
-    np.savez(f := io.BytesIO(), **dict.fromkeys((*data.COLUMNS, 'about'), array)); out['npz'] = f.getvalue()
+    np.savez(f := io.BytesIO(), **dict.fromkeys((*coco.COLUMNS, 'about'), array)); out['npz'] = f.getvalue()
     return out
 
 
@@ -87,13 +90,13 @@ def test_data_sets_carry_no_code(kind, mark, tmp_path):
     with pytest.raises(InputError): load('folder', root/'train')
     (root/'annotations/person_keypoints_train.json').write_bytes(bomb)
     with pytest.raises(InputError): load('people', root)
-    assert not obtain.verify('people', root, ['train'])['usable']
+    assert not download.verify('people', root, ['train'])['usable']
 
 
 @every_bomb
 def test_caches_carry_no_code(kind, mark, tmp_path, monkeypatch):
     bomb, root = bombs(mark)[kind], stick_people(tmp_path/'sticks', 3, 1, 64)
-    monkeypatch.setattr(data, 'LARGE', 0); monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'cache'))
+    monkeypatch.setattr(coco, 'LARGE', 0); monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'cache'))
     p = load('people', root)
     truth = build_store(p).canvases[:]
     index, = (tmp_path/'cache').glob('index-*.npz')
@@ -210,7 +213,7 @@ def test_json_cannot_leave_the_data_s_folder(name, file, tmp_path, watched):
     assert any("points out of the photos' folder" in s for s in e.value.problems) or not out
     with pytest.warns(UserWarning, match='left out'): p = load(data_name, root, 'train', 'drop', boxes)
     assert all(f in ('000001.png', '000003.png', '1.jpg', '000001.jpg') for f in p.files)
-    if not boxes: assert not obtain.verify(name, root, ['train'], decode=True)['splits']['train']['problems'] == {}
+    if not boxes: assert not download.verify(name, root, ['train'], decode=True)['splits']['train']['problems'] == {}
 
 
 def test_links_of_the_owner_are_followed(tmp_path):
@@ -243,7 +246,7 @@ def test_archives_cannot_leave_their_folder(name, tmp_path):
     root = tmp_path/'coco'; (root/'.download').mkdir(parents=True)
     f = root/'.download/a.zip'
     with zipfile.ZipFile(f, 'w') as z: z.writestr('val2017/1.jpg', 'x'); z.writestr(name, 'hostile')
-    with pytest.raises(InputError, match='would land outside'): obtain.unpack(f, root, ('val2017',))
+    with pytest.raises(InputError, match='would land outside'): download.unpack(f, root, ('val2017',))
     assert sorted(p.name for p in tmp_path.rglob('*')) == ['.download', 'coco']
 
 
@@ -252,7 +255,7 @@ def test_archives_bring_no_links(tmp_path):
     f, link = root/'.download/a.zip', zipfile.ZipInfo('val2017/1.jpg')
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(f, 'w') as z: z.writestr(link, '../../../secret')
-    with pytest.raises(InputError, match='would land outside'): obtain.unpack(f, root, ('val2017',))
+    with pytest.raises(InputError, match='would land outside'): download.unpack(f, root, ('val2017',))
     assert not (root/'val2017').exists()
 
 
@@ -266,7 +269,7 @@ GRIDS = ['!!python/object/apply:os.system ["touch {m}"]', 'blocks: [!!python/obj
 
 @pytest.mark.parametrize('text', GRIDS)
 def test_grids_run_nothing(text, mark, tmp_path):
-    sweep = pytest.importorskip('sshpe.sweep')
+    sweep = pytest.importorskip('sshpe.experiments.sweep')
     (tmp_path/'g.yaml').write_text(text.format(m=mark))
     with pytest.raises(InputError) as e: sweep.plan(str(tmp_path/'g.yaml'), str(tmp_path/'out'))
     assert '\n' not in str(e.value)
@@ -279,7 +282,7 @@ CODE = ['__import__("os").system("touch {m}")', 'Uniform.__init__.__globals__["o
 
 @pytest.mark.parametrize('code', CODE)
 def test_overrides_are_values_not_code(code, mark):
-    from sshpe.recipe import literal
+    from sshpe.ssl.recipe import literal
     text = code.format(m=mark)
     assert literal(text) == text                                                        # nothing but the text itself
     for key in ('tau', 'weak.scale', 'student_branches', 'size', 'K'):
@@ -293,7 +296,7 @@ def test_overrides_are_values_not_code(code, mark):
 def test_parameters_of_notebooks_are_values_not_code(mark, tmp_path):
     "Whatever a text holds, it arrives as that text."
     import nbformat
-    from sshpe import launch
+    from sshpe.runs import notebook
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('a, b, c = 0, 0, 0', metadata=dict(tags=['parameters'])),
                                          nbformat.v4.new_code_cell('import json; json.dump([a, b, c], open(out, "w"))')])
     nb.metadata.kernelspec = dict(name='python3', display_name='python3', language='python')
@@ -301,7 +304,7 @@ def test_parameters_of_notebooks_are_values_not_code(mark, tmp_path):
     evil = [f'x"; import os; os.system("touch {mark}") #', f"x'); __import__('os').system('touch {mark}'); ('",
             f'"""\nimport os; os.system("touch {mark}")\n"""', f'\\"; open("{mark}", "w") #', '{a.__class__}', '%run evil', '!touch x', '\\', '\\\n', '\u2028', 'é\x85ñ', '\r\n']
     given = dict(a=evil, b={e: e for e in evil}, c=[float('inf'), True, None, -1], out=str(tmp_path/'out.json'))
-    launch.execute(tmp_path/'n.ipynb', tmp_path/'done.ipynb', given)
+    notebook.execute(tmp_path/'n.ipynb', tmp_path/'done.ipynb', given)
     assert json.loads((tmp_path/'out.json').read_text()) == [given['a'], given['b'], given['c']]
 
 
@@ -309,7 +312,7 @@ def test_parameters_of_notebooks_are_values_not_code(mark, tmp_path):
 def test_folders_of_any_name(name, tmp_path):
     "A run's folder is a folder, not a template."
     import nbformat
-    from sshpe import launch
+    from sshpe.runs import notebook
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('nothing')])
     nb.metadata.kernelspec = dict(name='python3', display_name='python3', language='python')
     nbformat.write(nb, tmp_path/'n.ipynb')
@@ -318,7 +321,7 @@ def test_folders_of_any_name(name, tmp_path):
     real = papermill.execute_notebook
     def plan(i, o, *a, **kw): made.append(real(i, o, *a, prepare_only=True, **kw))
     papermill.execute_notebook = plan
-    try: launch.execute(tmp_path/'n.ipynb', tmp_path/name/'done.ipynb', dict(a=1))
+    try: notebook.execute(tmp_path/'n.ipynb', tmp_path/name/'done.ipynb', dict(a=1))
     finally: papermill.execute_notebook = real
     assert (tmp_path/name/'done.ipynb').is_file() and sorted(p.name for p in tmp_path.iterdir()) == sorted(['n.ipynb', name])
 

@@ -4,21 +4,21 @@ from dataclasses import replace
 import numpy as np, pytest, torch, torch.nn as nn
 from hypothesis import given, settings, strategies as st
 from helpers import MEAN, STD, People, gaussian, matrix3, moved, peak, heatmap3, places, two, view
-from sshpe.check import InputError
-from sshpe.device import autocast, device_of
-from sshpe.learner import Learner
-from sshpe.predict import predict
-from sshpe.schedule import order, rate, total_steps, weight
-from sshpe.batch import fetch
-from sshpe.pseudo import PseudoLabels, pseudo_labels
-from sshpe.recipe import Setup
-from sshpe.step import Targets, labelled_targets, mse, step
-from sshpe.telemetry import MEASURES, agreement, shares, telemetry
-from sshpe.model import PoseNet, build
-from sshpe.methods import DENOISE, RECIPES, SUPERVISED, recipe
-from sshpe.recipe import MINI, PAPER
-from sshpe.skeleton import Skeleton
-from sshpe.views import Affine, Uniform, crops
+from sshpe.errors import InputError
+from sshpe.models.device import autocast, device_of
+from sshpe.train.learner import Learner
+from sshpe.evaluate.predict import predict
+from sshpe.train.schedule import order, rate, total_steps, weight
+from sshpe.data.batch import fetch
+from sshpe.ssl.pseudo import pseudo_labels, PseudoLabels
+from sshpe.ssl.recipe import Setup
+from sshpe.ssl.step import labelled_targets, mse, step, Targets
+from sshpe.train.telemetry import agreement, MEASURES, shares, telemetry
+from sshpe.models.posenet import build, PoseNet
+from sshpe.ssl.methods import DENOISE, recipe, RECIPES, SUPERVISED
+from sshpe.ssl.recipe import MINI, PAPER
+from sshpe.pose.skeleton import Skeleton
+from sshpe.pose.views import Affine, crops, Uniform
 
 S5 = Skeleton('five', ('nose', 'left_hand', 'right_hand', 'left_foot', 'right_foot'), ((1, 2), (3, 4)))
 SIZE = (64, 32)
@@ -676,7 +676,7 @@ def test_layouts_and_threads_change_nothing():
 
 def test_pieces_ahead_are_those_that_are_asked_for():
     asked = []
-    from sshpe.learner import Ahead
+    from sshpe.train.learner import Ahead
     def get(t, i): asked.append((t, i)); return t, i
     a = Ahead(get, 2)
     assert [a((t, 0), [(t+1, 0), (t+2, 0)]) for t in (3, 4, 9)] == [(3, 0), (4, 0), (9, 0)]  # a jump, too

@@ -7,12 +7,14 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
-from sshpe import evidence, ledger, run
-from sshpe.check import InputError
-from sshpe.cli import main, parser, config_of
-from sshpe.ledger import cells, claims, detectable, noise, pooled, verdict
-from sshpe.methods import RECIPES
-from sshpe.training import settle
+from sshpe.experiments import summaries, claims
+from sshpe.runs import run
+from sshpe.errors import InputError
+from sshpe.cli import main, parser
+from sshpe.runs.command import config_of
+from sshpe.experiments.claims import cells, claims, detectable, noise, pooled, verdict
+from sshpe.ssl.methods import RECIPES
+from sshpe.runs.training import settle
 
 TABLES = {('denoise', 'Table 1'): (48, 63), ('denoise', 'Table 2'): (14, 9), ('denoise', 'Table 3'): (8, 10), ('denoise', 'Table 4'): (4, 4), ('denoise', 'Table 5'): (12, 8),
           ('denoise', 'Table 6'): (7, 11), ('denoise', 'Table 7'): (8, 11), ('denoise', 'Figure 4'): (7, 1), ('denoise', 'Figure 5'): (12, 7), ('pose-mum', 'Table 1'): (4, 3),
@@ -45,8 +47,8 @@ def test_every_cell_can_be_run():
     stands = {}
     for c in cells().values():
         assert c.recipe in RECIPES and c.network in ('student', 'ensemble', 'teacher')
-        settle(run.config(dict(recipe=c.recipe, preset='paper', data='coco', **evidence.pairs(c.settings.split()))))
-        if c.mini: r, _ = settle(ledger.config_of(c))
+        settle(run.config(dict(recipe=c.recipe, preset='paper', data='coco', **summaries.pairs(c.settings.split()))))
+        if c.mini: r, _ = settle(claims.config_of(c))
         else: assert c.note
         if c.mini and c.network == 'ensemble': assert r.students == 2
         stands.setdefault(c.paper, set()).add(c.recipe)
@@ -56,15 +58,15 @@ def test_every_cell_can_be_run():
 
 
 def test_shipped_grids_hold_every_run_of_the_ledger():
-    from sshpe.sweep import plan
+    from sshpe.experiments.sweep import plan
     planned = {j.where.name for g in ('tables-mini', 'main-mini') for j in plan(g)}
-    left = {ledger.setting_of(c) for c in cells().values() if c.mini and evidence.name(ledger.config_of(c)) not in planned}
+    left = {claims.setting_of(c) for c in cells().values() if c.mini and summaries.name(claims.config_of(c)) not in planned}
     assert left == {f'{r}+K={k}-people-100' for r in ('denoise-select', 'multi-view-refine') for k in (3, 6, 8)}   # of the figure, but of no claim
 
 
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=12).filter(lambda x: np.std(x) > 1e-3))
 def test_interval_is_a_t_test(x):
-    m, low, high = evidence.interval(x)
+    m, low, high = summaries.interval(x)
     truth = stats.ttest_1samp(x, 0)
     assert np.allclose((m, low, high), (np.mean(x), *truth.confidence_interval(.95)))
     assert (verdict(x) == 'open') == (truth.pvalue > .05) or abs(truth.pvalue-.05) < 1e-6
@@ -82,7 +84,7 @@ def test_similar_is_two_one_sided_tests(x, margin):
 
 def test_one_seed_or_none_decides_nothing():
     assert verdict([5.]) == 'open' and verdict([]) == 'not run' and detectable(1, 1) == math.inf
-    assert evidence.interval([5.]) == (5., -math.inf, math.inf)
+    assert summaries.interval([5.]) == (5., -math.inf, math.inf)
 
 
 @pytest.mark.parametrize('n', [3, 4, 5, 10])
@@ -113,9 +115,9 @@ def test_noise_is_what_is_left():
 def test_pairs_are_of_the_same_seed():
     x, y = {0: 5., 3: 7., 1: 6.5}, {3: 4., 2: 9., 1: 6., 0: 3.}
     low, high = stats.ttest_rel([5, 6.5, 7], [3, 6, 4]).confidence_interval(.95)
-    assert evidence.paired(x, y) == [2, .5, 3] and evidence.paired(x, {}) == []
-    assert evidence.spoken(evidence.paired(x, y)) == f'+1.8 ({low:+.1f} … {high:+.1f}; 3 seeds)'
-    assert evidence.spoken([-.26]) == '-0.3 (1 seed)' and evidence.spoken([]) == 'not run yet'
+    assert summaries.paired(x, y) == [2, .5, 3] and summaries.paired(x, {}) == []
+    assert summaries.spoken(summaries.paired(x, y)) == f'+1.8 ({low:+.1f} … {high:+.1f}; 3 seeds)'
+    assert summaries.spoken([-.26]) == '-0.3 (1 seed)' and summaries.spoken([]) == 'not run yet'
 
 
 def test_pooled_intervals_hold_the_truth():
@@ -127,7 +129,7 @@ def test_pooled_intervals_hold_the_truth():
         if len(d) < 2: continue
         low, high = pooled(d, *noise(x))
         hits.append(low <= level[0]-level[2] <= high)
-        narrower.append(high-low < np.subtract(*evidence.interval(d)[:0:-1]))
+        narrower.append(high-low < np.subtract(*summaries.interval(d)[:0:-1]))
     assert np.mean(hits) == pytest.approx(.95, abs=.03) and np.mean(narrower) > .7
 
 
@@ -142,12 +144,12 @@ def fake(recipe, seed, AP, labels=100, PCK=60., extra=''):
 def test_verdicts_are_paired_by_seed():
     shift = [0, 10, -10, 4]
     found = [fake('dual-pose', s, 20+shift[s]) for s in range(4)] + [fake('multi-view', s, 22+shift[s]+.1*s) for s in range(4)] + [fake('multi-view', 9, 99.), fake('supervised', 100, 1.)]
-    v = ledger.verdicts(found, 'denoise', 'Table 4')[0]
+    v = claims.verdicts(found, 'denoise', 'Table 4')[0]
     assert v['claim'] == '+ multi-view > DualPose' and v['seeds'] == [0, 1, 2, 3] and v['mean'] == pytest.approx(2.15, abs=1e-3)
     assert v['verdict'] == 'confirmed' and v['gap'] == pytest.approx(2.24) and v['network'] == 'ensemble' and v['measure'] == 'AP_box'
-    single = next(v for v in ledger.verdicts(found, 'denoise', 'Table 1') if v['claim'] == 'DualPose-Ensemble A > DualPose A, 1K')
+    single = next(v for v in claims.verdicts(found, 'denoise', 'Table 1') if v['claim'] == 'DualPose-Ensemble A > DualPose A, 1K')
     assert single['mean'] == pytest.approx(1) and single['pooled'] == ''   # networks of the same run share their noise
-    none = next(v for v in ledger.verdicts(found, 'denoise', 'Table 1') if v['claim'] == 'DualPose A > Supervised, 1K')
+    none = next(v for v in claims.verdicts(found, 'denoise', 'Table 1') if v['claim'] == 'DualPose A > Supervised, 1K')
     assert none['verdict'] == 'not run'   # a seed for tuning is no evidence
     assert none['commands'] == [f'sshpe train --recipe supervised --labels 100 --seed {s} --out runs/mini/supervised-people-100-s{s}' for s in range(3)]
 
@@ -155,19 +157,19 @@ def test_verdicts_are_paired_by_seed():
 def test_a_contrast_of_four():
     values = {('denoise-select', 50): 30., ('dual-pose', 50): 22., ('denoise-select', 1000): 41., ('dual-pose', 1000): 40.}
     found = [fake(r, s, v+s*(n == 50), n) for (r, n), v in values.items() for s in range(3)]
-    v = next(v for v in ledger.verdicts(found, 'denoise', 'Table 1') if 'larger with 0.5K' in v['claim'] and 'A+JC' not in v['claim'])
+    v = next(v for v in claims.verdicts(found, 'denoise', 'Table 1') if 'larger with 0.5K' in v['claim'] and 'A+JC' not in v['claim'])
     assert v['mean'] == pytest.approx(8-1) and v['gap'] == pytest.approx(7.22-.74)
 
 
 def test_what_the_mini_scale_lacks_has_the_papers_command():
-    v = next(v for v in ledger.verdicts([]) if v['claim'] == 'HRNetW48 Ours > HRNetW48 Supervised')
+    v = next(v for v in claims.verdicts([]) if v['claim'] == 'HRNetW48 Ours > HRNetW48 Supervised')
     words = v['commands'][0].split()
     assert v['verdict'] == 'not run' and words[:2] == ['sshpe', 'train'] and 'backbone=hrnet_w48' in words and 'paper' in words and v['scale'] == 'not at the mini scale'
 
 
 def test_commands_are_the_command_lines():
     import shlex
-    said, p = ledger.verdicts([]), parser()
+    said, p = claims.verdicts([]), parser()
     assert all(v['commands'] and v['verdict'] == 'not run' for v in said)
     for text in {t for v in said for t in v['commands'] if '--seed 0' in t}: settle(config_of(p.parse_args(shlex.split(text)[1:])))
 
@@ -176,36 +178,36 @@ def test_commands_are_the_command_lines():
                                           ('mum', dict(unlabelled='rest+people:wild', steps=5, data='coco', root='some folder'))])
 def test_words_say_the_run(recipe, more):
     c = run.config(dict(recipe=recipe, **more))
-    assert config_of(parser().parse_args(evidence.words(c))) == c
+    assert config_of(parser().parse_args(summaries.words(c))) == c
 
 
 def test_names_tell_runs_apart():
     cs = [run.config(dict(recipe=r, labels=n, seed=s, override=o, unlabelled=u, weights=w)) for r, n, s, o, u, w in
           product(('supervised', 'pose-mum'), (0, 100), (0, 10), ({}, {'K': 4}, {'K': 4, 'tau': .2}), ('', 'rest+people:wild'), ('', 'imagenet', 'a folder/wild.safetensors'))]
-    assert len({evidence.name(c) for c in cs}) == len(cs) and evidence.name(cs[0]) == run.folder(cs[0]).name
-    assert evidence.setting(run.config(dict(seed=3))) == evidence.setting(run.config(dict(seed=4)))
+    assert len({summaries.name(c) for c in cs}) == len(cs) and summaries.name(cs[0]) == run.folder(cs[0]).name
+    assert summaries.setting(run.config(dict(seed=3))) == summaries.setting(run.config(dict(seed=4)))
     for c in cs: # what is kept of a file's name says the run, too
-        kept = {**evidence.public(run.asked(c)), 'unlabelled': c.unlabelled}
-        assert 'folder' not in str(kept) and evidence.name(run.config(kept)) == evidence.name(c)
+        kept = {**summaries.public(run.asked(c)), 'unlabelled': c.unlabelled}
+        assert 'folder' not in str(kept) and summaries.name(run.config(kept)) == summaries.name(c)
 
 
 def test_small_files(done, tmp_path):
     import shutil
     c = run.again(done.where)
-    home = tmp_path/'runs'/evidence.name(c); shutil.copytree(done.where, home); shutil.copytree(done.where, tmp_path/'runs/other')
-    said = evidence.collect(tmp_path/'runs', tmp_path/'small')
-    assert said[home.name] == 'written' and 'parameters are those of' in said['other'] and evidence.collect(tmp_path/'runs', tmp_path/'small')[home.name] == 'known'
-    [d] = evidence.results(tmp_path/'small')
+    home = tmp_path/'runs'/summaries.name(c); shutil.copytree(done.where, home); shutil.copytree(done.where, tmp_path/'runs/other')
+    said = summaries.collect(tmp_path/'runs', tmp_path/'small')
+    assert said[home.name] == 'written' and 'parameters are those of' in said['other'] and summaries.collect(tmp_path/'runs', tmp_path/'small')[home.name] == 'known'
+    [d] = summaries.results(tmp_path/'small')
     text = (tmp_path/'small'/f'{home.name}.json').read_text()
     assert len(text) < 15000 and str(c.root) not in text and str(tmp_path) not in text and json.loads(text) == d
     m = run.read(done.where/'metrics.json')
-    assert evidence.measured(d, 'PCK') == pytest.approx(np.mean([m['networks'][k]['PCK'] for k in ('student1', 'student2')]), rel=1e-4)
-    assert evidence.measured(d, 'PCK', 'ensemble') == pytest.approx(m['networks']['ensemble']['PCK'], rel=1e-4) and evidence.measured(d, 'PCK', 'teacher') is None
+    assert summaries.measured(d, 'PCK') == pytest.approx(np.mean([m['networks'][k]['PCK'] for k in ('student1', 'student2')]), rel=1e-4)
+    assert summaries.measured(d, 'PCK', 'ensemble') == pytest.approx(m['networks']['ensemble']['PCK'], rel=1e-4) and summaries.measured(d, 'PCK', 'teacher') is None
     assert [x for x in d['curve']['step']] == [r['step'] for r in run.read_log(done.where/'log.csv')]
     ankles = [m['strong_by_joint'][j] for j in (15, 16)]
-    assert evidence.measured(d, 'strong.ankle') == pytest.approx(50*sum(ankles), rel=1e-4)
+    assert summaries.measured(d, 'strong.ankle') == pytest.approx(50*sum(ankles), rel=1e-4)
     (tmp_path/'small/x.json').write_text('{"run": 3}')
-    with pytest.raises(InputError, match='x.json'): evidence.results(tmp_path/'small')
+    with pytest.raises(InputError, match='x.json'): summaries.results(tmp_path/'small')
 
 
 def test_runs_of_an_older_definition_are_no_evidence(tmp_path):
@@ -213,17 +215,17 @@ def test_runs_of_an_older_definition_are_no_evidence(tmp_path):
     old['recipe']['strong']['rotation'] = {'kind': 'Uniform', 'low': -30, 'high': 30}
     older['recipe'].pop('look'); older['preset'].pop('norm', None)   # fields that did not exist yet had their default
     for d in (new, old, older): (tmp_path/f'{d["run"]}.json').write_text(json.dumps(d))
-    assert [evidence.outdated(d) for d in (new, old, older)] == [[], ['strong'], []]
-    assert [d['config']['seed'] for d in evidence.results(tmp_path)] == [0, 2]
+    assert [summaries.outdated(d) for d in (new, old, older)] == [[], ['strong'], []]
+    assert [d['config']['seed'] for d in summaries.results(tmp_path)] == [0, 2]
 
 
 def test_unrest_and_level():
     lr = [1.]*6+[.1]*5
     d = dict(curve=dict(lr=lr, lam=[0, .5]+[1]*9, labelled=[8, 9, 4, 4, 2, 3, 1, 2, 1, 2, 1], right_kept=[None, None, .5, .6, .7, .8, .5, .5, .7, .5, .5]))
-    assert evidence.measured(d, 'late.right_kept') == pytest.approx(100*(.1+.2+.1)/3)
-    assert evidence.measured(d, 'early.right_kept') == pytest.approx(0, abs=1e-9)   # a straight line has none
-    assert evidence.measured(d, 'late.labelled') == pytest.approx(100*1/1.4)
-    assert evidence.measured(d, 'level.labelled') == pytest.approx(100*3/8) and evidence.measured(d, 'late.own') is None
+    assert summaries.measured(d, 'late.right_kept') == pytest.approx(100*(.1+.2+.1)/3)
+    assert summaries.measured(d, 'early.right_kept') == pytest.approx(0, abs=1e-9)   # a straight line has none
+    assert summaries.measured(d, 'late.labelled') == pytest.approx(100*1/1.4)
+    assert summaries.measured(d, 'level.labelled') == pytest.approx(100*3/8) and summaries.measured(d, 'late.own') is None
 
 
 @given(st.floats(1, 60), st.lists(st.floats(1, 60), min_size=2, max_size=5, unique=True))
@@ -231,7 +233,7 @@ def test_unrest_and_level():
 def test_worth_lies_where_the_curve_is(score, levels):
     sizes = [50*2**i for i in range(len(levels))]
     curve = dict(zip(sizes, sorted(levels)))
-    n = evidence.worth(score, curve)
+    n = summaries.worth(score, curve)
     if score < min(levels): assert n == 0
     elif score > max(levels): assert n == math.inf
     else: assert np.interp(math.log(n), np.log(sizes), sorted(levels)) == pytest.approx(score, abs=1e-6)
@@ -250,9 +252,9 @@ def test_command_line(capsys, tmp_path):
 
 
 def test_committed_results_are_evidence():
-    found = evidence.results()
+    found = summaries.results()
     for d in found:
-        assert d['config']['seed'] in evidence.SEEDS and d['config']['preset'] == 'mini'
+        assert d['config']['seed'] in summaries.SEEDS and d['config']['preset'] == 'mini'
         assert d['steps'] == d['preset']['steps'] == (d['config']['steps'] or 900) and ('+steps=' in d['run']) == bool(d['config']['steps'])
-        assert d['run'] == evidence.name(run.config({**d['config'], 'unlabelled': d['config']['unlabelled'].replace('people-wild', 'people:wild')}))
-    assert not any(ledger.config_of(c).steps for c in cells().values() if c.mini)  # verdicts rest on runs of 900 steps
+        assert d['run'] == summaries.name(run.config({**d['config'], 'unlabelled': d['config']['unlabelled'].replace('people-wild', 'people:wild')}))
+    assert not any(claims.config_of(c).steps for c in cells().values() if c.mini)  # verdicts rest on runs of 900 steps

@@ -3,8 +3,9 @@ import math
 from pathlib import Path
 
 import nbformat, numpy as np, pytest, torch
-from sshpe import answers, collapse, lesson
-from sshpe.lesson import EXERCISES, check, predicted
+from sshpe.course import answers, collapse, exercise
+from sshpe.course.exercise import EXERCISES, predicted
+from sshpe.course.lesson import check
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT/'nbs/lessons').glob('0[1-8]_*.ipynb'))

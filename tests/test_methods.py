@@ -2,13 +2,13 @@
 import math
 from dataclasses import fields
 import numpy as np, pytest
-from sshpe.check import InputError
-from sshpe.views import WEAK
-from sshpe.methods import BASES, HARD, RECIPES, difference, method, recipe
-from sshpe.mum import Mix
-from sshpe.occlude import JointCutout
-from sshpe.recipe import PAPER, Recipe, at_scale, literal
-from sshpe.run import Config
+from sshpe.errors import InputError
+from sshpe.pose.views import WEAK
+from sshpe.ssl.methods import BASES, difference, HARD, method, recipe, RECIPES
+from sshpe.ssl.mum import Mix
+from sshpe.ssl.occlusion import JointCutout
+from sshpe.ssl.recipe import at_scale, literal, PAPER, Recipe
+from sshpe.runs.run import Config
 
 ROWS = [(n, row) for n, r in RECIPES.items() for row in r.rows]
 TABLES = {'denoise': {f'Table {i}' for i in range(1, 8)} | {'Figure 4', 'Figure 5'}, 'pose-mum': {f'Table {i}' for i in range(1, 6)}}
@@ -61,7 +61,7 @@ def test_table_7_is_a_grid():
     assert got == {(t, f) for t in (0., .1, .2, .3) for f in (True, False)}
 
 def test_a_method_is_defined_in_a_line(monkeypatch):
-    monkeypatch.setattr('sshpe.methods.RECIPES', dict(RECIPES)); monkeypatch.setattr('sshpe.methods.BASES', dict(BASES))
+    monkeypatch.setattr('sshpe.ssl.methods.RECIPES', dict(RECIPES)); monkeypatch.setattr('sshpe.ssl.methods.BASES', dict(BASES))
     r = method('sspcm', 'sspcm-mum', 'Mixed.', ('me', 'mine', '1'), student_branches=((JointCutout(), Mix()),))
     assert r.students == 3 and recipe('sspcm-mum')[0].student_branches[0][1].tiles == (3, 2)
     with pytest.raises(InputError, match='sspcm-mum'): recipe('sspcm-mun')

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
-from sshpe.check import InputError
-from sshpe.skeleton import COCO17, META7, Skeleton
-from sshpe import metric as m
+from sshpe.errors import InputError
+from sshpe.pose.skeleton import COCO17, META7, Skeleton
+from sshpe.evaluate import metrics as m
 
 J = 17
 

@@ -2,9 +2,8 @@
 import pickle, time, warnings
 import numpy as np, pytest, torch, torch.nn as nn
 import helpers
-from sshpe.check import InputError
-from sshpe.model import (BACKBONES, NARROW, STAGES, PoseNet, backbone, build, folded, high_resolution, load_backbone,
-                         narrow, start_of)
+from sshpe.errors import InputError
+from sshpe.models.posenet import backbone, BACKBONES, build, folded, high_resolution, load_backbone, NARROW, narrow, PoseNet, STAGES, start_of
 
 def small(seed=0, **kw): return build('narrow18', 5, 8, seed=seed, **kw)
 
@@ -163,7 +162,7 @@ def test_a_hub_with_a_classifier_gives_hrnet_its_backbone(tmp_path, monkeypatch)
     def hub(name, pretrained=False, **kw):
         return real('hrnet_w18_small', pretrained, pretrained_cfg_overlay=dict(file=str(tmp_path/'w.pt')), **kw)
     monkeypatch.setattr(timm, 'create_model', hub)
-    monkeypatch.setattr('sshpe.model.hub_answers', lambda kind: True)
+    monkeypatch.setattr('sshpe.models.posenet.hub_answers', lambda kind: True)
     with warnings.catch_warnings(): warnings.simplefilter('error'); net = build('hrnet_w32', 3, weights='imagenet').eval()
     x, seen = torch.randn(1, 3, 64, 64), {}
     with torch.no_grad():

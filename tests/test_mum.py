@@ -5,10 +5,10 @@ from dataclasses import replace
 from hypothesis import given, strategies as st
 from scipy import stats
 import helpers
-from sshpe.check import InputError
-from sshpe.model import STAGES, build
-from sshpe.mum import Mix, masks, mix, together, unmix
-from sshpe.perturb import Perturbation, perturb
+from sshpe.errors import InputError
+from sshpe.models.posenet import build, STAGES
+from sshpe.ssl.mum import masks, Mix, mix, together, unmix
+from sshpe.ssl.perturb import perturb, Perturbation
 
 grids = st.tuples(st.integers(1, 4), st.integers(1, 3))
 cases = st.tuples(st.integers(1, 3), st.integers(1, 5), grids, st.integers(1, 3),

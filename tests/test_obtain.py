@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from sshpe import obtain
-from sshpe.check import InputError
+from sshpe.data import download
+from sshpe.errors import InputError
 from sshpe.cli import main
-from sshpe.data import DATA
-from sshpe.obtain import ARCHIVES, FACTS, Archive, Stopped, download, fetch, kinds, lines, members, unpack, verify
+from sshpe.data.registry import READERS
+from sshpe.data.download import Archive, ARCHIVES, download, FACTS, fetch, kinds, lines, members, Stopped, unpack, verify
 
 from test_sources import BOXES, aic_entry, box, listing, mpii_entry, write_aic, write_mpii
 
@@ -79,7 +79,7 @@ def test_a_folder_is_verified(tmp_path):
 
 @pytest.fixture
 def damaged(tmp_path):
-    from sshpe.toy import stick_people
+    from sshpe.data.toy import stick_people
     root = stick_people(tmp_path/'sticks', 12, 4)
     f = root/'annotations/person_keypoints_train.json'
     d = json.loads(f.read_text())
@@ -121,7 +121,7 @@ def spoil(photos):
 def many_of(name, root):
     "Twelve people of each data set, three of them with a problem of their own, and three photos that are broken."
     if name in ('people', 'coco'):
-        from sshpe.toy import stick_people
+        from sshpe.data.toy import stick_people
         stick_people(root, 12, 2)
         f = root/'annotations/person_keypoints_train.json'
         d = json.loads(f.read_text())
@@ -150,7 +150,7 @@ def many_of(name, root):
     return sorted(root.iterdir())
 
 
-@pytest.mark.parametrize('name', DATA)
+@pytest.mark.parametrize('name', READERS)
 def test_everything_is_told_at_once(name, tmp_path):
     "People with problems, a missing photo, one that is none and one that ends early: one run tells them all, with counts."
     spoil(many_of(name, tmp_path/'d'))
@@ -265,7 +265,7 @@ def small(server, monkeypatch):
     server.files = {'zips/val2017.zip': zipped(val2017__a_DOT_jpg=BODY, val2017__b_DOT_jpg=b'b'), 'annotations/annotations_trainval2017.zip': zipped(
         **{f'annotations__person_keypoints_{s}2017_DOT_json': b'{}' for s in ('train', 'val')}, annotations__captions_val2017_DOT_json=b'{}')}
     table = {p: tuple(replace(a, hash='sha256:'+hashlib.sha256(server.files[a.path]).hexdigest()) for a in ARCHIVES[p]) for p in ('annotations', 'val2017')}
-    monkeypatch.setattr(obtain, 'ARCHIVES', table)
+    monkeypatch.setattr(download, 'ARCHIVES', table)
     return server
 
 
@@ -377,7 +377,7 @@ def test_broken_archives_leave_nothing(tmp_path):
 def test_no_room_keeps_the_archive(tmp_path, monkeypatch):
     import collections
     (tmp_path/'v.zip').write_bytes(zipped(val2017__a_DOT_jpg=b'12345'))
-    monkeypatch.setattr(obtain.shutil, 'disk_usage', lambda p: collections.namedtuple('d', 'free')(4))
+    monkeypatch.setattr(download.shutil, 'disk_usage', lambda p: collections.namedtuple('d', 'free')(4))
     with pytest.raises(InputError, match='no room to unpack'): unpack(tmp_path/'v.zip', tmp_path, ('val2017',))
     assert tree(tmp_path) == {'v.zip': (tmp_path/'v.zip').stat().st_size}
 
@@ -392,8 +392,8 @@ def test_what_is_there_stays(tmp_path):
 def test_killed_and_continued(small, tmp_path):
     "kill -9 in the middle of a slow download; the same command goes on from there."
     small.slow = .5
-    a = obtain.ARCHIVES['val2017'][0]
-    code = (f'from sshpe import obtain; obtain.ARCHIVES = dict(val2017=(obtain.Archive({a.path!r}, "", {a.hash!r}, {a.gives!r}),)); '
+    a = download.ARCHIVES['val2017'][0]
+    code = (f'from sshpe import obtain; download.ARCHIVES = dict(val2017=(download.Archive({a.path!r}, "", {a.hash!r}, {a.gives!r}),)); '
             f'from sshpe.cli import main; raise SystemExit(main(["data", "download", "coco", "--root", {str(tmp_path/"coco")!r}, "--part", "val2017", "--mirror", {small.url!r}]))')
     part = tmp_path/'coco/.download/val2017.zip.part'
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

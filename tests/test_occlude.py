@@ -5,8 +5,8 @@ import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 from scipy import stats
 import helpers
-from sshpe.check import InputError
-from sshpe.occlude import Cutout, CutMix, JointCutout, JointOcclusion, anywhere, covers, draws, halves, lay, near, partner, slid
+from sshpe.errors import InputError
+from sshpe.ssl.occlusion import anywhere, covers, CutMix, Cutout, draws, halves, JointCutout, JointOcclusion, lay, near, partner, slid
 
 ALL = Cutout(), JointCutout(), CutMix(), JointOcclusion()
 each = pytest.mark.parametrize('q', ALL, ids=lambda q: type(q).__name__)

@@ -2,8 +2,8 @@
 from dataclasses import dataclass
 import numpy as np, torch
 import helpers
-from sshpe.model import STAGES, build, no_hook
-from sshpe.perturb import Perturbation, perturb
+from sshpe.models.posenet import build, no_hook, STAGES
+from sshpe.ssl.perturb import perturb, Perturbation
 
 @dataclass(frozen=True)
 class Line(Perturbation):
@@ -41,7 +41,7 @@ def test_in_their_order_with_their_place_at_the_end_of_the_key():
     assert calls[3:] == [('hook', a, 3, (4, 6, i)) for i, a in enumerate((2, 5, 11))]
 
 def test_twice_the_same_draws_twice():
-    from sshpe.occlude import Cutout
+    from sshpe.ssl.occlusion import Cutout
     once, _ = perturb((Cutout(1, (1, 2)),), torch.ones(40, 3, 256, 192), None, None, np.arange(40), 0)
     both, _ = perturb((Cutout(1, (1, 2)),)*2, torch.ones(40, 3, 256, 192), None, None, np.arange(40), 0)
     assert torch.equal(both*once, both) and (both == 0).sum() > 1.8*(once == 0).sum()

@@ -3,16 +3,17 @@ import json, os, subprocess, sys, time
 from pathlib import Path
 import psutil, pytest, torch
 from hypothesis import given, strategies as st
-from sshpe import processes, run
-from sshpe.check import InputError
-from sshpe.learner import LOSSES, Learner
-from sshpe.training import loss_of
-from sshpe.work import work
+from sshpe.models import distributed
+from sshpe.runs import run
+from sshpe.errors import InputError
+from sshpe.train.learner import Learner, LOSSES
+from sshpe.runs.training import loss_of
+from sshpe.runs.worker import work
 from test_learner import S5, method, people
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT/'tests')]), 'OMP_NUM_THREADS': '1'}
-ACCELERATE = [sys.executable, '-m', 'accelerate.commands.launch', '--multi_gpu', '--num_processes=2', '--main_process_port=0', '-m', 'sshpe.work']
+ACCELERATE = [sys.executable, '-m', 'accelerate.commands.launch', '--multi_gpu', '--num_processes=2', '--main_process_port=0', '-m', 'sshpe.runs.worker']
 def torchrun(n, *job): return [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={n}', *map(str, job)]
 
 def learner(name, device='cpu', steps=4, **changes):
@@ -41,17 +42,17 @@ def close(rows, others, tolerance, first=2e-6):
 
 @given(st.integers(1, 64), st.integers(1, 8))
 def test_pieces_cut_a_batch_into_equal_ranges(k, each):
-    parts = processes.pieces(k*each, each)
+    parts = distributed.pieces(k*each, each)
     assert [i for p in parts for i in p] == list(range(k*each)) and {len(p) for p in parts} == {k}
     if k > 1 and each > 1:
-        with pytest.raises(InputError, match='n_labelled='): processes.pieces(k*each+1, each, 'n_labelled')
+        with pytest.raises(InputError, match='n_labelled='): distributed.pieces(k*each+1, each, 'n_labelled')
 
 def test_one_process_talks_to_nobody():
     x = torch.ones(3)
-    processes.total_([x]); processes.average_([x])
-    assert processes.mean(x) is x and x.tolist() == [1, 1, 1] and (processes.rank(), processes.size()) == (0, 1)
-    assert processes.agree(3)
-    with processes.first_alone(): pass
+    distributed.total_([x]); distributed.average_([x])
+    assert distributed.mean(x) is x and x.tolist() == [1, 1, 1] and (distributed.rank(), distributed.size()) == (0, 1)
+    assert distributed.agree(3)
+    with distributed.first_alone(): pass
 
 @pytest.fixture(scope='module')
 def out(tmp_path_factory): return tmp_path_factory.mktemp('two')
@@ -85,11 +86,11 @@ def test_statistics_of_ones_own_are_what_two_pieces_give(two):
 
 LEAVE = '''
 import time
-from sshpe import processes
-processes.join('cpu')
-for _ in range(100): processes.agree(1)
-if not processes.rank(): time.sleep(.5)
-processes.leave()
+from sshpe.models import distributed
+distributed.join('cpu')
+for _ in range(100): distributed.agree(1)
+if not distributed.rank(): time.sleep(.5)
+distributed.leave()
 '''
 def test_processes_may_end_one_after_another(tmp_path):
     "The first one scores networks while the others have nothing left to do; left to itself, gloo aborts some of those at their end."

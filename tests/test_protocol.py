@@ -3,10 +3,11 @@ import json
 from dataclasses import asdict, replace
 import numpy as np, pytest
 from hypothesis import given, strategies as st
-from sshpe.check import InputError
-from sshpe.data import fingerprint, whole_photos
-from sshpe.protocol import PROTOCOLS, Pool, Split, draw_split, draws, read_split, subset
-from sshpe.sources import sources
+from sshpe.errors import InputError
+from sshpe.data.coco import whole_photos
+from sshpe.data.registry import fingerprint
+from sshpe.data.split import draw_split, draws, Pool, PROTOCOLS, read_split, Split, subset
+from sshpe.data.sources import sources
 
 
 def crowd(sizes, seed=0):
@@ -130,7 +131,7 @@ def test_the_draws_of_a_protocol_are_nested(name, shuffle):
 
 @pytest.mark.parametrize('name', PROTOCOLS)
 def test_draws_are_parameters_of_a_run(name):
-    from sshpe.run import config
+    from sshpe.runs.run import config
     p, found = PROTOCOLS[name], draws(name)
     assert len(found) == len(p.labels)*len(p.seeds) and len({tuple(d.items()) for d in found}) == len(found)
     for d in found: assert config(d).labels == d['labels']

@@ -36,7 +36,7 @@ def small(line, here, out):
     words = shlex.split(line.replace('/path/to/coco', str(here/'coco')).replace('/path/to/aic', str(here/'aic')).replace('HOST', 'localhost')
                         .replace('@boxes.json', f'@{here}/boxes.json').replace('$CPU_INDEX', ''))
     if 'torchrun' in words: words[:words.index('-m')] = ['torchrun', '--standalone', '--nproc-per-node', '2']  # one machine stands for four
-    if words[:2] == ['sshpe', 'train'] or 'sshpe.work' in words:
+    if words[:2] == ['sshpe', 'train'] or 'sshpe.runs.worker' in words:
         after = lambda name, new: words.__setitem__(words.index(name)+1, new(words[words.index(name)+1])) if name in words else words.extend([name, new('')])
         after('--preset', lambda old: 'tiny')
         after('--labels', lambda old: '0' if old == '0' else '16')

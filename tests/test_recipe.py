@@ -3,15 +3,15 @@ import json, math
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 import pytest, torch
 from hypothesis import given, strategies as st
-from sshpe.check import InputError
-from sshpe.model import build
-from sshpe.mum import Mix
-from sshpe.methods import HARD, RECIPES, recipe
-from sshpe.occlude import JointCutout
-from sshpe.recipe import MINI, PAPER, PRESETS, Preset, Recipe, Row, at_scale, fits, literal, override, perturbations, revived
-from sshpe.run import home, plain
-from sshpe.training import remembered
-from sshpe.views import Affine, Beta, Normal, Uniform
+from sshpe.errors import InputError
+from sshpe.models.posenet import build
+from sshpe.ssl.mum import Mix
+from sshpe.ssl.methods import HARD, recipe, RECIPES
+from sshpe.ssl.occlusion import JointCutout
+from sshpe.ssl.recipe import at_scale, fits, literal, MINI, override, PAPER, perturbations, Preset, PRESETS, Recipe, revived, Row
+from sshpe.runs.run import home, plain
+from sshpe.runs.training import remembered
+from sshpe.pose.views import Affine, Beta, Normal, Uniform
 
 # names, and what the papers say
 

@@ -2,8 +2,8 @@
 import contextlib, importlib.util, io, json
 import numpy as np, pytest
 from PIL import Image
-from sshpe import texture
-from sshpe.skeleton import COCO17
+from sshpe.render import texture
+from sshpe.pose.skeleton import COCO17
 
 SPLITS = {'train': 3000, 'val': 600, 'wild': 1000}
 every = pytest.mark.parametrize('split', SPLITS)
@@ -154,7 +154,7 @@ def first_triangle(o, d, v, f):
 @needs_anny
 @pytest.mark.parametrize('split, i', [('train', 3), ('val', 11), ('wild', 5)])
 def test_same_seed_same_bytes(split, i):
-    from sshpe.render import jpeg, render
+    from sshpe.render.people import jpeg, render
     (a, x), (b, y), (c, _) = render(0, split, i), render(0, split, i), render(1, split, i)
     assert jpeg(a) == jpeg(b) != jpeg(c) and x == y
 
@@ -162,7 +162,7 @@ def test_same_seed_same_bytes(split, i):
 @needs_anny
 def test_shipped_pictures_come_from_this_code(people, read):
     "Another machine may round otherwise, so pictures are compared by eye's measure, labels within a tenth of a pixel."
-    from sshpe.render import jpeg, render
+    from sshpe.render.people import jpeg, render
     for i in (0, 17):
         im, anns = render(0, 'val', i)
         old = [a for a in read('val')['annotations'] if a['image_id'] == i + 1]
@@ -175,7 +175,8 @@ def test_shipped_pictures_come_from_this_code(people, read):
 @pytest.mark.parametrize('split, i', [('train', 0), ('train', 1), ('train', 4), ('wild', 2)])
 def test_visibility_by_brute_force(split, i):
     "A joint is seen only if the nearest of *all* triangles towards it is its own limb, near before it."
-    from sshpe.render import GAP, OWN, build, key, stage, visibility
+    from sshpe.render.camera import build
+    from sshpe.render.people import GAP, key, OWN, stage, visibility
     people, cam, scene, things, s = stage(key(0, split, i), split == 'wild')
     mesh, (W, H) = build(s.v, s.f), cam.size
     for k, p in enumerate(people):
@@ -200,7 +201,8 @@ def test_visibility_by_brute_force(split, i):
 @needs_anny
 def test_boxes_are_those_of_the_outline():
     "The box of a lone person in the frame is that of the painted pixels."
-    from sshpe.render import build, key, label, paint, stage
+    from sshpe.render.camera import build
+    from sshpe.render.people import key, label, paint, stage
     done = 0
     for i in range(12):
         people, cam, scene, things, s = stage(key(0, 'train', i), False)
@@ -218,7 +220,8 @@ def test_boxes_are_those_of_the_outline():
 
 @needs_anny
 def test_a_covered_joint_is_hidden():
-    from sshpe.render import build, key, stage, visibility
+    from sshpe.render.camera import build
+    from sshpe.render.people import key, stage, visibility
     people, cam, scene, things, s = stage(key(0, 'train', 1), False)
     mesh, (W, H) = build(s.v, s.f), cam.size
     _, v = visibility(cam, mesh, s, 0, people[0], np.zeros((H, W), bool))
@@ -228,7 +231,7 @@ def test_a_covered_joint_is_hidden():
 
 @needs_anny
 def test_poses_keep_within_the_joints_limits():
-    from sshpe.person import posed, unit
+    from sshpe.render.person import posed, unit
     for i in range(30):
         p = posed(np.random.default_rng(i), bold=i % 2)
         for a, b, c in ((5, 7, 9), (6, 8, 10), (11, 13, 15), (12, 14, 16)):
@@ -239,7 +242,7 @@ def test_poses_keep_within_the_joints_limits():
 
 @needs_anny
 def test_write_makes_a_readable_set(tmp_path):
-    from sshpe.render import write
+    from sshpe.render.people import write
     out = write(tmp_path, 'val', n=3, seed=9, workers=1)
     d = json.loads(out.read_text())
     assert len(d['images']) == 3 and all((tmp_path/'val'/i['file_name']).exists() for i in d['images'])

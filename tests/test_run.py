@@ -6,9 +6,10 @@ from pathlib import Path
 import nbformat, numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 
-from sshpe import launch, result, run, training
-from sshpe.check import InputError
-from sshpe.data import load, read_coco
+from sshpe.runs import notebook, result, run, training
+from sshpe.errors import InputError
+from sshpe.data.coco import read_coco
+from sshpe.data.registry import load
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -221,7 +222,7 @@ def test_all_labels_are_fine_for_supervised(config):
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
     "Photos whose people nobody has labelled: a folder of crops, and a detector's json on photos of another data set."
-    from sshpe.toy import stick_people
+    from sshpe.data.toy import stick_people
     root = stick_people(tmp_path_factory.mktemp('more'), 2, 12)
     people = load('people', root, 'val')
     f = root / 'boxes.json'
@@ -392,7 +393,7 @@ def test_pseudo_labels_are_a_coco_file(done, tmp_path):
 
 def test_teachers_of_mixed_views_get_whole_groups(config):
     "Three people in a picture, or in the last batch of pseudo-labels, where four are mixed."
-    from sshpe.methods import RECIPES
+    from sshpe.ssl.methods import RECIPES
     for name in (n for n, r in RECIPES.items() if r.teacher_perturbations):
         x = training.start(replace(config, recipe=name, out=f'{config.out}-{name}'))
         run.unlock(x.where)
@@ -403,7 +404,7 @@ def test_teachers_of_mixed_views_get_whole_groups(config):
 
 
 def test_points_come_back_to_the_photo(done, sticks):
-    from sshpe.data import build_store
+    from sshpe.data.crops import build_store
     val = load('people', sticks, 'val')
     s = build_store(val, (96, 64), 1.)
     assert np.abs(training.in_photo(s.keypoints[..., :2], s.matrix) - val.keypoints[..., :2]).max() < 1e-3
@@ -452,30 +453,30 @@ def toy(tmp_path, code):
 
 def test_a_dead_kernel_keeps_its_notebook(tmp_path):
     nb, out = toy(tmp_path, 'print("so far", flush=True); import os; os._exit(9)')
-    with pytest.raises(launch.Failed, match='kernel died'): launch.execute(nb, out, dict(n=2))
+    with pytest.raises(notebook.Failed, match='kernel died'): notebook.execute(nb, out, dict(n=2))
     assert nbformat.read(out, 4).cells[1].source.endswith('n = 2\n') and not out.with_suffix('.part.ipynb').exists()
 
 
 def test_a_refusal_leaves_nothing_or_what_was_there(tmp_path):
     nb, out = toy(tmp_path, 'from sshpe.check import InputError\nraise InputError("no.")')
-    with pytest.raises(InputError, match='no.'): launch.execute(nb, out, {})
+    with pytest.raises(InputError, match='no.'): notebook.execute(nb, out, {})
     assert not (tmp_path / 'a').exists()
     out.parent.mkdir(parents=True)
     out.write_text('an earlier one')
-    with pytest.raises(InputError): launch.execute(nb, out, {})
+    with pytest.raises(InputError): notebook.execute(nb, out, {})
     assert [f.name for f in out.parent.iterdir()] == ['toy.ipynb'] and out.read_text() == 'an earlier one'
 
 
 def test_widgets_are_stripped(tmp_path):
     nb, out = toy(tmp_path, 'import ipywidgets; ipywidgets.IntSlider()')
-    launch.execute(nb, out, {})
+    notebook.execute(nb, out, {})
     assert 'widgets' not in nbformat.read(out, 4).metadata
 
 
 def test_following_says_each_line_once(tmp_path):
     said, rows, f = [], [dict(step=1, labelled=.5)], tmp_path / 'log.csv'
     run.write_log(f, rows)
-    with launch.following(f, said.append, lambda: 4, every=.02):
+    with notebook.following(f, said.append, lambda: 4, every=.02):
         for s in (2, 3, 4):
             rows.append(dict(step=s, labelled=.5 / s))
             run.write_log(f, rows)

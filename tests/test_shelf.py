@@ -3,8 +3,8 @@ import multiprocessing, os, threading, time
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from sshpe.check import InputError
-from sshpe.shelf import Shelf, alone, in_order, jpeg, pixels, read_table, write_page
+from sshpe.errors import InputError
+from sshpe.data.record_file import alone, in_order, jpeg, pixels, read_table, Shelf, write_page
 
 records = st.lists(st.tuples(st.binary(max_size=40), st.integers(-2**63, 2**63-1)), min_size=1, max_size=20)
 

@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from sshpe.check import InputError
-from sshpe.data import DATA, Chain, build_store, join, load
-from sshpe.skeleton import COCO17, Skeleton
-from sshpe.sources import AIC14, JOINTS, MPII16, Source, full_line, in_photo, people_of, read_boxes, source, sources
+from sshpe.errors import InputError
+from sshpe.data.crops import build_store, Chain, join
+from sshpe.data.registry import READERS, load
+from sshpe.pose.skeleton import COCO17, Skeleton
+from sshpe.data.aic_mpii import AIC14, in_photo, JOINTS, MPII16
+from sshpe.data.boxes import read_boxes
+from sshpe.data.sources import full_line, people_of, Source, source, sources
 
 # where the joints of a file stand in COCO's order, by number
 AIC_AT = dict(enumerate([6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15]))
@@ -298,7 +301,7 @@ def test_bad_listings(tmp_path):
 word = st.text('abcdefghijklmnop/._-0123456789', min_size=1, max_size=12)
 
 
-@given(st.lists(st.builds(Source, st.sampled_from(DATA), st.one_of(st.just(''), st.sampled_from(['train', 'val', 'test-dev2017'])), st.one_of(st.just(''), word),
+@given(st.lists(st.builds(Source, st.sampled_from(list(READERS)), st.one_of(st.just(''), st.sampled_from(['train', 'val', 'test-dev2017'])), st.one_of(st.just(''), word),
                           st.one_of(st.just(''), word)), min_size=1, max_size=4, unique=True))
 def test_a_line_comes_back(found):
     text = '+'.join(map(str, found))

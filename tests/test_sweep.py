@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest, torch
 
-from sshpe import run, sweep, training
-from sshpe.check import InputError
+from sshpe.experiments import sweep
+from sshpe.runs import run, training
+from sshpe.errors import InputError
 from sshpe.cli import main
-from sshpe.evidence import SEEDS, TUNING
-from sshpe.learner import Learner
-from sshpe.methods import RECIPES, recipe
-from sshpe.sweep import Job, attempt, board, costs, dry, held, passes, plan, status
+from sshpe.experiments.summaries import SEEDS, TUNING
+from sshpe.train.learner import Learner
+from sshpe.ssl.methods import recipe, RECIPES
+from sshpe.experiments.sweep import attempt, board, costs, dry, held, Job, passes, plan, status
 
 SSHPE = [sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())']
 
@@ -110,7 +111,7 @@ import sys, time, random
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_sweep import finish
-from sshpe.sweep import attempt, plan
+from sshpe.experiments.sweep import attempt, plan
 for j in plan({grid!r}):
     def train(words, log):
         with open({made!r}, 'a') as f: f.write(j.where.name+'\\n')
@@ -185,7 +186,7 @@ def test_a_failing_run_is_named_with_its_log(sticks, tmp_path, capsys):
 def test_passes_are_what_networks_do(name):
     "Against a count of the crops that go through every network in a real run."
     from helpers import People
-    from sshpe.skeleton import COCO17
+    from sshpe.pose.skeleton import COCO17
     r, p = recipe(name, 'tiny', steps=10, burn_in=4, ramp=0)
     l, seen = Learner(r, p, People(16), People(16), COCO17), [0]
     def count(module, args): seen[0] += len(args[0])*(3 if torch.is_grad_enabled() else 1)

@@ -1,8 +1,8 @@
 "The moving averages against their closed form, and the way networks look."
 import numpy as np, pytest, torch, torch.nn as nn
 import helpers
-from sshpe.model import build
-from sshpe.teacher import average, copy_of, answering
+from sshpe.models.posenet import build
+from sshpe.models.ema import answering, average, copy_of
 
 def net(seed=0):
     torch.manual_seed(seed)

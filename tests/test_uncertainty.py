@@ -2,7 +2,7 @@
 import math
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
-from sshpe.uncertainty import SELECTIONS, deviation, lower_relative_uncertainty, select, trusts_self, lower_uncertainty, uncertainty
+from sshpe.ssl.uncertainty import deviation, lower_relative_uncertainty, lower_uncertainty, select, SELECTIONS, trusts_self, uncertainty
 from test_denoise import case, seeds, shapes
 
 @given(seeds, shapes)

@@ -5,10 +5,10 @@ from hypothesis import assume, given, settings, strategies as st
 from scipy import stats
 from scipy.optimize import least_squares
 from helpers import centroid, cubic, heatmap3, linear, matrix3, moved, places, sample, two, view
-from sshpe.heatmap import encode
-from sshpe.skeleton import COCO17
-from sshpe import views as V
-from sshpe.views import Affine, Beta, Normal, Uniform
+from sshpe.pose.heatmap import encode
+from sshpe.pose.skeleton import COCO17
+from sshpe.pose import views as V
+from sshpe.pose.views import Affine, Beta, Normal, Uniform
 
 seeds, sizes = st.integers(0, 2**32-1), st.sampled_from([(96, 64), (64, 96), (80, 80), (256, 192)])
 angles, scales, sides = st.floats(-180, 180), st.floats(.5, 2), st.booleans()
