@@ -6,7 +6,7 @@ import nbformat, pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = sorted(p for p in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-RUNS = [p for p in NBS if p.parent.name == 'runs']
+RUNS = [p for p in NBS if p.parent == ROOT / 'nbs/runs']
 LESSONS = [p for p in NBS if p not in RUNS]
 LONG = set()   # exported functions and classes that may be longer than 30 lines, with a reason beside each
 
@@ -30,7 +30,10 @@ def test_opens_with_title_and_promise(path):
     first = read(path).cells[0]
     lines = first.source.splitlines()
     assert first.cell_type == 'markdown' and lines[0].startswith('# ')
-    assert any(line.startswith('> ') for line in lines[1:4]), 'the promise: a quoted sentence under the title'
+    assert any(line.startswith('> ') for line in lines[1:4]), 'what it is: a quoted sentence under the title'
+    exports = any(c.source.startswith('#| default_exp') for c in read(path).cells)
+    said = next(line for line in lines if line.startswith('> '))
+    if exports and 'components' in path.parts: assert not said.startswith('> After this page'), 'a module says what it holds; what the reader will be able to do comes below'
 
 
 @every
