@@ -2,6 +2,7 @@
 
 Rounding differs between processors and versions of torch. Where this machine's is another (see `arithmetic`), losses must agree closely instead.
 To write the file anew, after a change that is meant to change figures: python tests/test_bits.py
+Meant so far: patches are aimed at where joints are between pixels, no longer at the brightest pixel (denoise-select-jc, sspcm).
 """
 import hashlib, json
 from pathlib import Path

@@ -539,7 +539,7 @@ def test_agreement_by_counting():
         far = 4*np.linalg.norm(peak(y[b,j], 'argmax')-peak(T[b,j], 'argmax'))
         count = [count[0]+(far < .1*store.extent[b]*math.sqrt(np.linalg.det(M[b]))), count[1]+1]
     b = fetch(store, np.arange(B))
-    targets = Targets(0, torch.tensor(T)[None], torch.tensor(w).float()[None], None)
+    targets = Targets(0, torch.tensor(T)[None], torch.tensor(w).float()[None], torch.zeros(1, B, J, 2), None)
     assert agreement(torch.tensor(y), targets, 0, two(M)[:,None], b, Setup(r, p, S5.flip))['agree'].tolist() == count
     assert count[1] > count[0] >= w[:3].sum()
 
