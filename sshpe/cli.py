@@ -157,13 +157,13 @@ def collect(a): # the parsed options
 
 def claims(a): # the parsed options
     "What both papers claim, and what our runs say."
-    from sshpe.experiments import summaries, claims
+    from sshpe.experiments import summaries, paper_claims
     known = summaries.results(a.results or None)
     if not known and not a.results:
         known = summaries.first_ledger()
         print('These runs are of the first miniature (96x64, 900 steps); those of the present scale are not collected yet.', file=sys.stderr)
-    found = claims.verdicts(known, a.paper, a.table, a.verdict)
-    print(json.dumps(found) if a.json else claims.report(found))
+    found = paper_claims.verdicts(known, a.paper, a.table, a.verdict)
+    print(json.dumps(found) if a.json else paper_claims.report(found))
 
 # %% ../nbs/components/20_cli.ipynb #ecb000d3
 def evidence_options(add): # function that adds a command

@@ -431,7 +431,7 @@ class Lab:
         return Target(name, [(folder/file).read_bytes()], damage, read, share)
 
     def about(self, folder): # what `sshpe runs`, `collect` and a sweep read
-        from sshpe.experiments import summaries, claims
+        from sshpe.experiments import summaries, paper_claims
         from sshpe.runs import run
         rows = run.runs(folder.parent/folder.name)
         run.columns(rows); json.dumps(rows, default=str)
@@ -537,12 +537,12 @@ class Lab:
         return Target('weights', [save(s), out.getvalue()], damage, read, 5)
 
     def summary(self):
-        from sshpe.experiments import summaries, claims
+        from sshpe.experiments import summaries, paper_claims
         folder = self.tmp/'collected'; folder.mkdir()
         names = sorted((ROOT/'data/results/first').glob('*.json'))[:1]
         def read(b):
             (folder/names[0].name).write_bytes(b)
-            claims.report(claims.verdicts(summaries.results(folder)))
+            paper_claims.report(paper_claims.verdicts(summaries.results(folder)))
         return Target('summary', [p.read_bytes() for p in names], twist_json, read, 3)
 
     # ------ caches and archives

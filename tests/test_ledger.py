@@ -7,12 +7,12 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
-from sshpe.experiments import summaries, claims
-from sshpe.runs import run
+from sshpe.experiments import summaries, paper_claims
+from sshpe.runs import command, run
 from sshpe.errors import InputError
 from sshpe.cli import main, parser
 from sshpe.runs.command import config_of
-from sshpe.experiments.claims import cells, claims, detectable, noise, pooled, verdict
+from sshpe.experiments.paper_claims import cells, claims, detectable, noise, pooled, verdict
 from sshpe.ssl.methods import RECIPES
 from sshpe.runs.training import settle
 
@@ -47,8 +47,8 @@ def test_every_cell_can_be_run():
     stands = {}
     for c in cells().values():
         assert c.recipe in RECIPES and c.network in ('student', 'ensemble', 'teacher')
-        settle(run.config(dict(recipe=c.recipe, preset='paper', data='coco', **summaries.pairs(c.settings.split()))))
-        if c.mini: r, _ = settle(claims.config_of(c))
+        settle(run.config(dict(recipe=c.recipe, preset='paper', data='coco', **command.pairs(c.settings.split()))))
+        if c.mini: r, _ = settle(paper_claims.config_of(c))
         else: assert c.note
         if c.mini and c.network == 'ensemble': assert r.students == 2
         stands.setdefault(c.paper, set()).add(c.recipe)
@@ -60,7 +60,7 @@ def test_every_cell_can_be_run():
 def test_shipped_grids_hold_every_run_of_the_ledger():
     from sshpe.experiments.sweep import plan
     planned = {j.where.name for g in ('tables-mini', 'main-mini') for j in plan(g)}
-    left = {claims.setting_of(c) for c in cells().values() if c.mini and summaries.name(claims.config_of(c)) not in planned}
+    left = {paper_claims.setting_of(c) for c in cells().values() if c.mini and summaries.name(paper_claims.config_of(c)) not in planned}
     assert left == {f'{r}+K={k}-people-100' for r in ('denoise-select', 'multi-view-refine') for k in (3, 6, 8)}   # of the figure, but of no claim
 
 
@@ -144,12 +144,12 @@ def fake(recipe, seed, AP, labels=100, PCK=60., extra=''):
 def test_verdicts_are_paired_by_seed():
     shift = [0, 10, -10, 4]
     found = [fake('dual-pose', s, 20+shift[s]) for s in range(4)] + [fake('multi-view', s, 22+shift[s]+.1*s) for s in range(4)] + [fake('multi-view', 9, 99.), fake('supervised', 100, 1.)]
-    v = claims.verdicts(found, 'denoise', 'Table 4')[0]
+    v = paper_claims.verdicts(found, 'denoise', 'Table 4')[0]
     assert v['claim'] == '+ multi-view > DualPose' and v['seeds'] == [0, 1, 2, 3] and v['mean'] == pytest.approx(2.15, abs=1e-3)
     assert v['verdict'] == 'confirmed' and v['gap'] == pytest.approx(2.24) and v['network'] == 'ensemble' and v['measure'] == 'AP_box'
-    single = next(v for v in claims.verdicts(found, 'denoise', 'Table 1') if v['claim'] == 'DualPose-Ensemble A > DualPose A, 1K')
+    single = next(v for v in paper_claims.verdicts(found, 'denoise', 'Table 1') if v['claim'] == 'DualPose-Ensemble A > DualPose A, 1K')
     assert single['mean'] == pytest.approx(1) and single['pooled'] == ''   # networks of the same run share their noise
-    none = next(v for v in claims.verdicts(found, 'denoise', 'Table 1') if v['claim'] == 'DualPose A > Supervised, 1K')
+    none = next(v for v in paper_claims.verdicts(found, 'denoise', 'Table 1') if v['claim'] == 'DualPose A > Supervised, 1K')
     assert none['verdict'] == 'not run'   # a seed for tuning is no evidence
     assert none['commands'] == [f'sshpe train --recipe supervised --labels 100 --seed {s} --out runs/mini/supervised-people-100-s{s}' for s in range(3)]
 
@@ -157,19 +157,19 @@ def test_verdicts_are_paired_by_seed():
 def test_a_contrast_of_four():
     values = {('denoise-select', 50): 30., ('dual-pose', 50): 22., ('denoise-select', 1000): 41., ('dual-pose', 1000): 40.}
     found = [fake(r, s, v+s*(n == 50), n) for (r, n), v in values.items() for s in range(3)]
-    v = next(v for v in claims.verdicts(found, 'denoise', 'Table 1') if 'larger with 0.5K' in v['claim'] and 'A+JC' not in v['claim'])
+    v = next(v for v in paper_claims.verdicts(found, 'denoise', 'Table 1') if 'larger with 0.5K' in v['claim'] and 'A+JC' not in v['claim'])
     assert v['mean'] == pytest.approx(8-1) and v['gap'] == pytest.approx(7.22-.74)
 
 
 def test_what_the_mini_scale_lacks_has_the_papers_command():
-    v = next(v for v in claims.verdicts([]) if v['claim'] == 'HRNetW48 Ours > HRNetW48 Supervised')
+    v = next(v for v in paper_claims.verdicts([]) if v['claim'] == 'HRNetW48 Ours > HRNetW48 Supervised')
     words = v['commands'][0].split()
     assert v['verdict'] == 'not run' and words[:2] == ['sshpe', 'train'] and 'backbone=hrnet_w48' in words and 'paper' in words and v['scale'] == 'not at the mini scale'
 
 
 def test_commands_are_the_command_lines():
     import shlex
-    said, p = claims.verdicts([]), parser()
+    said, p = paper_claims.verdicts([]), parser()
     assert all(v['commands'] and v['verdict'] == 'not run' for v in said)
     for text in {t for v in said for t in v['commands'] if '--seed 0' in t}: settle(config_of(p.parse_args(shlex.split(text)[1:])))
 
@@ -178,7 +178,7 @@ def test_commands_are_the_command_lines():
                                           ('mum', dict(unlabelled='rest+people:wild', steps=5, data='coco', root='some folder'))])
 def test_words_say_the_run(recipe, more):
     c = run.config(dict(recipe=recipe, **more))
-    assert config_of(parser().parse_args(summaries.words(c))) == c
+    assert config_of(parser().parse_args(command.words(c))) == c
 
 
 def test_names_tell_runs_apart():
@@ -213,7 +213,7 @@ def test_small_files(done, tmp_path):
 def test_runs_of_an_older_definition_are_no_evidence(tmp_path):
     new, old, older = (fake('denoise-select', s, 20.) for s in range(3))
     old['recipe']['strong']['rotation'] = {'kind': 'Uniform', 'low': -30, 'high': 30}
-    older['recipe'].pop('look'); older['preset'].pop('norm', None)   # fields that did not exist yet had their default
+    older['recipe'].pop('teacher_perturbations'); older['preset'].pop('norm', None)   # fields that did not exist yet had their default
     for d in (new, old, older): (tmp_path/f'{d["run"]}.json').write_text(json.dumps(d))
     assert [summaries.outdated(d) for d in (new, old, older)] == [[], ['strong'], []]
     assert [d['config']['seed'] for d in summaries.results(tmp_path)] == [0, 2]
@@ -257,4 +257,4 @@ def test_committed_results_are_evidence():
         assert d['config']['seed'] in summaries.SEEDS and d['config']['preset'] == 'mini'
         assert d['steps'] == d['preset']['steps'] == (d['config']['steps'] or 900) and ('+steps=' in d['run']) == bool(d['config']['steps'])
         assert d['run'] == summaries.name(run.config({**d['config'], 'unlabelled': d['config']['unlabelled'].replace('people-wild', 'people:wild')}))
-    assert not any(claims.config_of(c).steps for c in cells().values() if c.mini)  # verdicts rest on runs of 900 steps
+    assert not any(paper_claims.config_of(c).steps for c in cells().values() if c.mini)  # verdicts rest on runs of 900 steps

@@ -31,13 +31,13 @@ def test_settings_of_rows_are_parameters(name):
         given = dict(x.split('=', 1) for x in row.settings.split())
         assert int(given.get('labels', 0)) >= 0
         r, p = at_scale(RECIPES[name], PAPER, **{k: literal(v) for k, v in given.items() if k not in config | {'unlabelled'}})
-        if 'epochs' in given: assert r.epochs == int(given['epochs']) > max(r.drops)
+        if 'epochs' in given: assert r.epochs == int(given['epochs']) > max(r.drop_epochs)
 
 def test_no_row_stands_twice():
     seen = [(row.paper, row.table, row.row) for _, row in ROWS]
     assert len(set(seen)) == len(seen)
 
-def changes(a, b): return set(difference(RECIPES[a], RECIPES[b])) - {'epochs', 'drops'}
+def changes(a, b): return set(difference(RECIPES[a], RECIPES[b])) - {'epochs', 'drop_epochs'}
 
 @pytest.mark.parametrize('a, b, what', [
     ('dual-pose', 'multi-view', {'K', 'strong', 'strong_cut'}), ('multi-view', 'multi-view-refine', {'gate', 'refined'}), ('multi-view-refine', 'denoise-select', {'margin'}),

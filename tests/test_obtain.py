@@ -393,7 +393,7 @@ def test_killed_and_continued(small, tmp_path):
     "kill -9 in the middle of a slow download; the same command goes on from there."
     small.slow = .5
     a = download.ARCHIVES['val2017'][0]
-    code = (f'from sshpe import obtain; download.ARCHIVES = dict(val2017=(download.Archive({a.path!r}, "", {a.hash!r}, {a.gives!r}),)); '
+    code = (f'from sshpe.data import download; download.ARCHIVES = dict(val2017=(download.Archive({a.path!r}, "", {a.hash!r}, {a.gives!r}),)); '
             f'from sshpe.cli import main; raise SystemExit(main(["data", "download", "coco", "--root", {str(tmp_path/"coco")!r}, "--part", "val2017", "--mirror", {small.url!r}]))')
     part = tmp_path/'coco/.download/val2017.zip.part'
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -33,7 +33,7 @@ def test_recipes_say_what_the_papers_say():
     r = RECIPES['denoise-select']  # section 3.2: one weak and K strong views, their maximum, tau 0.1, refined; Eq. 7
     assert (r.students, r.teacher, r.n_weak, r.pool, r.refined) == (2, 'student', 1, 'max', True) and recipe('denoise-select', 'paper')[0].tau == .1
     assert r.K >= 1 and math.isfinite(r.margin)
-    assert (r.epochs, r.drops) == (100, (70, 90))
+    assert (r.epochs, r.drop_epochs) == (100, (70, 90))
     r = RECIPES['pose-mum-plus']  # section 3: EMAN, groups of 4, unmixed after the encoder; 4x3 tiles at 256x192
     assert (r.students, r.teacher, r.teacher_mode, r.decay) == (1, 'eman', 'eval', .6)
     ((mix,),) = r.student_branches
@@ -53,7 +53,7 @@ def test_every_recipe_fits_every_scale(name, preset):
         mix = replace(mix, stages=tuple((s, 1.) for s, _ in mix.stages))
         with torch.no_grad(): y = build(p.backbone, 3, 8)(torch.zeros(mix.group, 3, h, w), mix.feature_hook(mix.group, 0))
         assert y.shape[2:] == p.map
-    assert p.steps or r.epochs > max(r.drops)
+    assert p.steps or r.epochs > max(r.drop_epochs)
     assert r.canvas_margin >= max(a.scale.high for a in (r.weak, r.strong) if a in r.affines)
 
 def test_views_of_a_recipe():
@@ -189,11 +189,12 @@ def test_a_gate_is_one_of_the_scales_and_tau_is_always_itself():
         assert tau('denoise-select', preset, tau='.1') == .1 == tau('dual-pose', preset, tau=.1)  # the same number at every scale
     assert tau('denoise-select', taus=(0, 0, .5, .6, .7)) == .5
 
-def test_drops_belong_to_whom_the_schedule_belongs():
+def test_drops_are_shares_and_drop_epochs_are_epochs():
     r, p = recipe('dual-pose', 'mini', drops='(.5, .8)')
-    assert p.drops == (.5, .8) and r.drops == (70, 90)
-    r, p = recipe('dual-pose', 'paper', drops='(10, 20)')
-    assert r.drops == (10, 20) and p.drops == ()
+    assert p.drops == (.5, .8) and r.drop_epochs == (70, 90)
+    r, p = recipe('dual-pose', 'paper', drop_epochs='(10, 20)')
+    assert r.drop_epochs == (10, 20) and p.drops == ()
+    with pytest.raises(InputError, match='drop_epochs'): recipe('dual-pose', 'paper', drops='(10, 20)')
 
 @pytest.mark.parametrize('args, changes, says', [
     (('denoise-selct',), {}, 'denoise-select'), (('supervised', 'minni'), {}, 'mini'),

@@ -130,7 +130,7 @@ def test_a_refused_run_leaves_no_trace(config, change, word):
 
 
 def test_a_folder_is_for_one_process(config):
-    code = f'import sys, time; sys.path.insert(0, {str(ROOT)!r}); from sshpe import run; run.lock({config.out!r}); print("held", flush=True); time.sleep(60)'
+    code = f'import sys, time; sys.path.insert(0, {str(ROOT)!r}); from sshpe.runs import run; run.lock({config.out!r}); print("held", flush=True); time.sleep(60)'
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     try:
         assert p.stdout.readline() == 'held\n'

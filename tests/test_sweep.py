@@ -89,7 +89,7 @@ def test_status_and_reasons(sticks, tmp_path):
     c.where.mkdir(parents=True); (c.where/'precious.txt').write_text('mine')
     assert status(c) == 'failed' and 'precious.txt' in sweep.reason(c)
     run.lock(d.where); assert status(d) == 'running' and held(d.where); run.unlock(d.where); assert status(d) == 'new'
-    p = subprocess.Popen([sys.executable, '-c', 'import sys; from sshpe import run; run.lock(sys.argv[1]); print("held", flush=True); sys.stdin.read()', d.where], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    p = subprocess.Popen([sys.executable, '-c', 'import sys; from sshpe.runs import run; run.lock(sys.argv[1]); print("held", flush=True); sys.stdin.read()', d.where], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert p.stdout.readline() and status(d) == 'running' and attempt(d, lambda *_: pytest.fail('trained twice')) == 'running'
     p.communicate(); assert status(d) == 'new'
 

@@ -159,7 +159,7 @@ def _(): return 100*(math.sqrt((1+9)/2)/((1+3)/2)-1)
 # %% ../../nbs/components/course/02_answers.ipynb #7f7a55e8
 @exercise('8.1', 'Look for the row whose value is rows[0].value.')
 def _():
-    from sshpe.experiments.claims import cells
+    from sshpe.experiments.paper_claims import cells
     first = next(c.value for (p, t, *_), c in cells().items() if (p, t) == ('denoise', 'Table 4'))
     return next(c.row for (p, t, r, col), c in cells().items() if (p, t, col) == ('denoise', 'Table 1', '1K') and c.value == first)
 
@@ -170,5 +170,5 @@ def _(a, b):
 
 @exercise('8.3', 'The smallest n with ledger.detectable(0.9, n) <= 1.48.', near=0.)
 def _():
-    from sshpe.experiments.claims import detectable
+    from sshpe.experiments.paper_claims import detectable
     return next(n for n in range(2, 100) if detectable(.9, n) <= 1.48)

@@ -68,11 +68,12 @@ def outdated(d:dict, # from `summary`, or a run's config.json
             )->list: # names of fields
     "Fields of the recipe and the preset that had another value when the run was made."
     from dataclasses import fields
-    from sshpe.ssl.recipe import present
+    from sshpe.ssl.recipe import stored
     from sshpe.runs.training import settle
     odd, now = [], settle(run.config({**d['config'], 'weights': '', 'unlabelled': ''}))
     for part, value in zip(('recipe', 'preset'), now):
-        then = dict(present(*field) for field in d.get(part, {}).items())
+        then = d.get(part, {})
+        if part == 'recipe': then = dict(stored(*field) for field in then.items())
         usual = {f.name: run.plain(run.default(f)) for f in fields(value) if f.name not in ANY}
         odd += [k for k in usual if short(then.get(k, usual[k])) != short(run.plain(getattr(value, k)))]
     return odd

@@ -29,8 +29,8 @@ from ..data.batch import fetch
 from ..ssl.pseudo import draw_views, pseudo_labels
 from ..evaluate.metrics import coco_results, evaluate, write_results
 from ..data.split import draw_split, read_split
-from ..ssl.methods import recipe
-from ..ssl.recipe import KINDS, Preset, Recipe, revived
+from ..ssl.methods import RECIPES, recipe
+from ..ssl.recipe import FORMER, KINDS, Preset, Recipe, perturbations, revived
 from ..train.recorder import points, Recorder
 from ..data.sources import people_of, REST, sources
 from ..ssl.pseudo import filled
@@ -40,7 +40,8 @@ def settle(c:run.Config, # the run's parameters
           ): # Recipe, Preset
     "The recipe and preset that the parameters ask for; raises `InputError` where an override names no field."
     more = {k: v for k, v in dict(steps=c.steps, weights=c.weights).items() if v}
-    names = [f.name for t in (run.Config, Recipe, Preset) for f in fields(t)] + [n.lower() for n in KINDS] # perturbations by kind
+    mine = perturbations(RECIPES[choose(c.recipe, RECIPES, 'recipe')])
+    names = [*(f.name for t in (run.Config, Recipe, Preset) for f in fields(t)), *FORMER, *mine, *(n.lower() for n in KINDS)]
     for k in c.override: choose(str(k).split('.')[0], names, 'parameter')
     try: return recipe(c.recipe, c.preset, **{**c.override, **more})
     except TypeError as e: raise InputError(f'the override {c.override} is not a list of fields: {e}') from e

@@ -31,7 +31,7 @@ def method(base, # a Recipe, or the name of one
     return RECIPES[name]
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #48afe0e1
-N5, N10 = 'labels=5000 epochs=100 drops=(70,90)', 'labels=10000 epochs=100 drops=(70,90)'
+N5, N10 = 'labels=5000 epochs=100 drop_epochs=(70,90)', 'labels=10000 epochs=100 drop_epochs=(70,90)'
 R101 = 'backbone=resnet101'
 LARGE = {'hrnet_w48': ' size=(384,288) sigma=3'} # the larger pictures of a larger network
 
@@ -50,7 +50,7 @@ SUPERVISED = method(Recipe(''), 'supervised', 'Labelled people only.',
     ('pose-mum', 'Table 3', 'Supervised Baseline'), lam=0.)
 
 method(SUPERVISED, 'pose-cons', 'One network; it predicts on a strong view what it says about the weak one.',
-    ('pose-mum', 'Table 2', '[19] + Single'), ('pose-mum', 'Table 3', 'Affine Augment-s'), lam=1., epochs=30, drops=(20, 25))
+    ('pose-mum', 'Table 2', '[19] + Single'), ('pose-mum', 'Table 3', 'Affine Augment-s'), lam=1., epochs=30, drop_epochs=(20, 25))
 
 DUALPOSE = method(SUPERVISED, 'dual-pose', 'Two students; each predicts on a strong view what the other says about the weak one.',
     *table1('DualPose A'),
@@ -64,7 +64,7 @@ TABLES = {('pose-cons', 'jc'): [('pose-mum', 'Table 3', 'JC Augment-s'), ('pose-
           ('dual-pose', 'jc'): [('denoise', 'Table 1', 'DualPose A+JC')]}
 for base in ('pose-cons', 'dual-pose'):
     for key, (what, q) in HARDER.items():
-        long = {} if base == 'dual-pose' or key == 'cutout' else dict(epochs=70, drops=(50, 60))
+        long = {} if base == 'dual-pose' or key == 'cutout' else dict(epochs=70, drop_epochs=(50, 60))
         method(base, f'{base}-{key}', f'{base}, and the student\'s picture with {what}.',
                *TABLES.get((base, key), [('Xie et al. 2021', 'their ablation', f'{base} + {key}')]), student_branches=((q,),), **long)
 
@@ -80,7 +80,7 @@ DENOISE = method('multi-view-refine', 'denoise-select', 'Two students; pooled vi
     *table1('Ours A'),
     ('denoise', 'Table 2', 'Ours'), ('denoise', 'Table 4', '+ selection'), ('denoise', 'Table 7', 'τ 0.1, refined'), ('denoise', 'Figure 4', 'share of strong views'),
     *figure5('selection'),
-    *(('denoise', t, f'Ours, {b}', f'labels=0 backbone={b} unlabelled=coco:unlabeled2017@boxes.json epochs=400 drops=(300,350)'+LARGE.get(b, ''))
+    *(('denoise', t, f'Ours, {b}', f'labels=0 backbone={b} unlabelled=coco:unlabeled2017@boxes.json epochs=400 drop_epochs=(300,350)'+LARGE.get(b, ''))
       for t, bs in (('Table 3', ('resnet50', 'resnet152')), ('Table 5', ('resnet50', 'resnet101', 'resnet152', 'hrnet_w48'))) for b in bs), margin=0.)
 method('denoise-select', 'denoise-select-jc', 'denoise-select, and joints cut out of the students\' pictures.', *table1('Ours A+JC'), student_branches=((JointCutout(),),));
 
@@ -127,19 +127,19 @@ for d in (.999, .99, .9, .5):
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #c1291a23
 method('pose-cons', 'pseudo-pose', 'A frozen supervised network labels everybody; a new one learns that.', ('denoise', 'related work', 'PseudoPose'),
-    teacher='frozen', teacher_mode='eval', pretrain_fraction=.4, refined=True, epochs=100, drops=(70, 90))
+    teacher='frozen', teacher_mode='eval', pretrain_fraction=.4, refined=True, epochs=100, drop_epochs=(70, 90))
 method('pseudo-pose', 'data-distill', 'As pseudo-pose, with the mean of several turned and mirrored views.', ('denoise', 'Table 1', 'DataDistill, 1K'), n_weak=4, pool='mean')
 for base in ('pseudo-pose', 'data-distill'):
     for key, (what, q) in HARDER.items():
         method(base, f'{base}-{key}', f'{base}, and the student\'s picture with {what}.', ('this kit', 'combinations', f'{base} + {key}'), student_branches=((q,),))
 method('pose-cons', 'data-distill-online', 'DataDistill without stages: the student itself labels several views.', ('denoise', 'related work', 'DataDistill'),
-    n_weak=4, pool='mean', refined=True, epochs=100, drops=(70, 90))
+    n_weak=4, pool='mean', refined=True, epochs=100, drop_epochs=(70, 90))
 method('dual-pose', 'sspcm', 'Two teachers, now and an epoch ago: the pair that agrees best about a joint teaches a third network.', ('SSPCM', 'Table 1', 'SSPCM'),
-    students=3, selection='closest', previous_teachers=True, gate=2, student_branches=((JointOcclusion(),),), epochs=100, drops=(70, 90))
+    students=3, selection='closest', previous_teachers=True, gate=2, student_branches=((JointOcclusion(),),), epochs=100, drop_epochs=(70, 90))
 
 PATHS = ((JointOcclusion(), Cutout()), (JointCutout(), CutMix())) # T_JOCO and T_JCCM
 method('pose-cons', 'multi-augs', 'One network and two hard paths: joints occluded and patches cut; joints cut and patches exchanged.', ('MultiAugs', 'Table 1', 'single'), student_branches=PATHS)
-method('dual-pose', 'multi-augs-dual', 'multi-augs with two students that teach each other.', ('MultiAugs', 'Table 1', 'dual'), student_branches=PATHS, epochs=30, drops=(20, 25));
+method('dual-pose', 'multi-augs-dual', 'multi-augs with two students that teach each other.', ('MultiAugs', 'Table 1', 'dual'), student_branches=PATHS, epochs=30, drop_epochs=(20, 25));
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #b546d8a5
 OURS = 'this kit', 'what the diagnosis asks for'

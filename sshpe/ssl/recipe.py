@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ORACLES', 'PAPER', 'MINI', 'TINY', 'PRESETS', 'KINDS', 'FORMER', 'FORMER_VALUES', 'Row', 'Target', 'Recipe',
-           'sane_recipe', 'Computing', 'Preset', 'sane_preset', 'known', 'built', 'literal', 'present', 'revived',
-           'fits', 'override', 'perturbations', 'override_perturbation', 'at_scale', 'Setup']
+           'sane_recipe', 'Computing', 'Preset', 'sane_preset', 'known', 'built', 'literal', 'present', 'stored',
+           'revived', 'fits', 'override', 'perturbations', 'override_perturbation', 'at_scale', 'Setup']
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #3a49c227
 import ast, math
@@ -67,7 +67,7 @@ class Recipe(Target):
     loss_over:str = 'all' # the unlabelled loss is a mean over 'all' joints, dropped ones included as in the papers' codes, or over the 'kept' ones
     pretrain_fraction:float = 0. # share of the steps for a first stage, labelled people only; then the students start anew
     epochs:int = 100 # of the paper, over the unlabelled data
-    drops:tuple = (70, 90) # epochs after which the learning rate drops tenfold
+    drop_epochs:tuple = (70, 90) # after which the learning rate drops tenfold
 
     def __post_init__(self): sane_recipe(self)
 
@@ -153,7 +153,7 @@ class Preset(Computing):
     n_unlabelled:int = 32 # people a step
     lr:float = 1e-3 # of Adam
     steps:int = 0 # 0 = the recipe's epochs
-    drops:tuple = () # shares of the steps after which the rate drops tenfold; () = the recipe's
+    drops:tuple = () # shares of the steps after which the rate drops tenfold; () = the recipe's `drop_epochs`
     burn_in:int = 0 # steps with labelled people only
     ramp:int = 0 # steps in which λ rises from 0
     every:int = 500 # steps between two lines of the log
@@ -174,6 +174,7 @@ def sane_preset(p): # a Preset; raises `InputError`
     fits = len(p.size) == 2 and all(type(n) is int and n > 0 and n%32 == 0 for n in p.size)
     need(fits, f'size={p.size}: height and width must be multiples of 32, the coarsest stride of the networks.')
     need(len(p.taus) == 5 and list(p.taus) == sorted(p.taus), f'taus={p.taus} are the heights of the gates 0 to 4, from low to high.')
+    need(all(0 < d < 1 for d in p.drops), f'drops={p.drops} are shares of the steps, above 0 and below 1; epochs are drop_epochs.')
     need(p.stride == 4, f'stride={p.stride}: the networks paint one heatmap pixel for 4x4 crop pixels, so it must be 4.')
     need(min(p.steps, p.burn_in, p.ramp, p.workers, p.save_every, p.validate) >= 0, 'steps, burn_in, ramp, workers, save_every and validate must be 0 or more.')
 
@@ -220,11 +221,17 @@ def present(key:str, # a field's name, today's or a former one
     key = '.'.join([FORMER.get(head, head), *rest])
     return key, FORMER_VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
 
+def stored(key:str, # a field's name in a run's config.json
+           value, # as it is there
+          ): # name, value
+    "As `present`; recipes once had their epochs under a name that is a preset's now."
+    return present('drop_epochs' if key == 'drops' else key, value)
+
 def revived(kind, # a dataclass
             d:dict, # what `sshpe.runs.run.plain` made of one of its values
             **then): # fields that were something else before they had a name
     "A value from json. Fields that exist no more are left out, new ones have their default."
-    d = dict(present(*field) for field in d.items()) if kind is Recipe else d
+    d = dict(stored(*field) for field in d.items()) if kind is Recipe else d
     def value(v):
         if isinstance(v, list): return tuple(map(value, v))
         if isinstance(v, dict): return revived(known(v['kind']), v)
@@ -280,7 +287,7 @@ def at_scale(r:Recipe, # a method
              **changes, # fields of either, dots as they are; values or their text
             ): # Recipe, Preset
     "A method at a scale, with some fields changed; raises `InputError` for a field that neither has."
-    names = {f.name for f in fields(r)} - ({'drops'} if p.drops else set())
+    names = {f.name for f in fields(r)}
     changes = dict(present(*change) for change in changes.items())
     for k, v in sorted(changes.items(), key=lambda kv: '.' in kv[0]):  # whole values before their fields
         head, _, rest = k.partition('.')

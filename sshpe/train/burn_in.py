@@ -24,7 +24,7 @@ def alone(r, # Recipe
 def shareable(l:Learner, # a learner
              )->bool:
     "Is the burn-in a training of its own: begun from random or given weights, at one rate, with whole lines of the log?"
-    p, drops = l.p, l.p.drops or tuple(d/l.r.epochs for d in l.r.drops)
+    p, drops = l.p, l.p.drops or tuple(d/l.r.epochs for d in l.r.drop_epochs)
     whole = 0 < p.burn_in <= min([1, *drops])*l.T and p.burn_in%p.every == 0
     return whole and not l.r.pretrain_fraction and distributed.size() == 1
 

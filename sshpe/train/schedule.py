@@ -51,7 +51,7 @@ def rate(t:int, # step, from 0
          p, # Preset
         )->float:
     "Learning rate at step t of T: tenfold drops in each stage."
-    drops, T1 = p.drops or tuple(d/r.epochs for d in r.drops), turn(T, r)
+    drops, T1 = p.drops or tuple(d/r.epochs for d in r.drop_epochs), turn(T, r)
     t, T = (t, T1) if t < T1 else (t-T1, T-T1)
     return p.lr*.1**sum(t >= d*T for d in drops)
 
