@@ -458,7 +458,7 @@ def test_a_dead_kernel_keeps_its_notebook(tmp_path):
 
 
 def test_a_refusal_leaves_nothing_or_what_was_there(tmp_path):
-    nb, out = toy(tmp_path, 'from sshpe.check import InputError\nraise InputError("no.")')
+    nb, out = toy(tmp_path, 'from sshpe.errors import InputError\nraise InputError("no.")')
     with pytest.raises(InputError, match='no.'): notebook.execute(nb, out, {})
     assert not (tmp_path / 'a').exists()
     out.parent.mkdir(parents=True)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEAD', 'TORSO', 'ARM_L', 'ARM_R', 'LEG_L', 'LEG_R', 'THING', 'LEGS', 'CALM', 'BOLD', 'ARMS', 'STILL', 'SPORT',
-           'SEATED', 'rot', 'unit', 'turn', 'part_of', 'Body', 'along', 'arm_place', 'leg_place', 'body', 'normals',
-           'choose_arms', 'leg', 'arm', 'trunk', 'sample_pose', 'Person', 'phenotype', 'skinned', 'posed']
+           'SEATED', 'rot', 'unit', 'turn', 'part_of', 'Body', 'along', 'arm_place', 'leg_place', 'body', 'cloud',
+           'normals', 'choose_arms', 'leg', 'arm', 'trunk', 'sample_pose', 'Person', 'phenotype', 'skinned', 'posed']
 
 # %% ../../nbs/components/render/02_person.ipynb #d9a7e999
 import math, numpy as np
@@ -110,6 +110,20 @@ def body()->Body:
     eye = w[:, [bones.index('eye.L'), bones.index('eye.R')]].sum(1)
     return Body(m, anny.keypoints.KeypointsRegressor.coco(m), m.faces.numpy().astype(np.int32), part, v,
                 arm_place(v, part, heads), leg_place(v, heads), eye, heads)
+
+# %% ../../nbs/components/render/02_person.ipynb #b54b0283
+def cloud(ax, # matplotlib axes
+          v, # (N,3) points of a surface, metres
+          normal, # (N,3) their normals
+          colour, # (N,3) or (N,) for `scatter`
+          title:str,
+          angle:float=0, # degrees that the person is turned by
+          s:float=5, # size of a dot
+          **kw): # of `scatter`
+    "Points of a surface, seen from the front."
+    R = rot('z', angle); v, normal = v@R.T, normal@R.T
+    k = np.flatnonzero(normal[:, 1] < .1); k = k[np.argsort(-v[k, 1])]
+    ax.scatter(v[k, 0], v[k, 2], c=colour[k], s=s, lw=0, **kw); ax.set(aspect='equal'); ax.axis('off'); ax.set_title(title, fontsize=8)
 
 # %% ../../nbs/components/render/02_person.ipynb #6026eb69
 def normals(v, # (V,3) points

@@ -148,6 +148,8 @@ method('denoise-select', 'denoise-share', 'denoise-select whose gate lets a shar
 method('multi-view', 'multi-view-raised', 'multi-view whose pooled maps stand on their own floor, not on that of the loudest view.', (*OURS, 'a maximum without its floor'), pool='raised')
 
 US = 'nobody yet', 'both papers joined'
+method('pose-mum-plus', 'pose-mum-refine', 'pose-mum-plus, taught by threshold-and-refine on the mean of three weak views.', (*US, 'Pose-MUM+ with refined targets'),
+    n_weak=3, pool='mean', refined=True, tau=.3)
 method('denoise-select', 'denoise-mum', 'Cleaned and selected targets; the students\' pictures and features are mixed.', (*US, 'refined targets + Pose-MUM'), student_branches=((Mix(),),))
 method('denoise-select', 'denoise-eman', 'denoise-select with an EMAN teacher for each student.', (*US, 'refined targets + EMAN'), teacher='eman', teacher_mode='eval')
 method('denoise-mum', 'denoise-doubt', 'denoise-mum whose teachers look at mixed views, too, so that doubt about hidden parts counts.', (*US, 'uncertainty over mixed views'), teacher_perturbations=(Mix(),))

@@ -88,7 +88,7 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     need(r.student_branches and all(isinstance(q, tuple) for q in r.student_branches), 'student_branches must hold a tuple of perturbations for each branch, like ((),).')
     lists = (*r.student_branches, r.teacher_perturbations)
     odd = [q for branch in lists for q in branch if not isinstance(q, Perturbation)]
-    need(not odd, f'student_branches and teacher_perturbations hold perturbations, not {odd[:1]}: derive yours from sshpe.perturb.Perturbation.')
+    need(not odd, f'student_branches and teacher_perturbations hold perturbations, not {odd[:1]}: derive yours from sshpe.ssl.perturb.Perturbation.')
     twice = [type(q).__name__ for branch in lists for i, q in enumerate(branch) if type(q) in map(type, branch[:i])]
     need(not twice, f'{twice[:1]} stands twice on one branch: raise its numbers instead.')
 
