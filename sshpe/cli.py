@@ -128,7 +128,7 @@ def demo(a): # the parsed options
     out = Path(a.out or run.home()/'runs/demo')
     same = ['--preset', a.preset, '--labels', a.labels, '--root', a.root, '--seed', a.seed, '--steps', a.steps or (DEMO_STEPS if a.preset == 'mini' else 0)]
     left = {r: ['train', '--recipe', r, '--out', out/r, *same] for r in DEMO if run.state(out/r) != 'finished'}
-    codes = notebook.together(left, say=lambda text: print(text, flush=True))
+    codes = notebook.side_by_side(left, say=lambda text: print(text, flush=True))
     if bad := [r for r, c in codes.items() if c]: raise notebook.Failed(f'{", ".join(bad)} did not finish: see the lines above; the same command goes on')
     page = out/'demo.ipynb'
     if left or not page.exists(): notebook.execute(run.home()/'nbs/runs/demo.ipynb', page, dict(out=str(out)))

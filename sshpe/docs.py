@@ -56,7 +56,7 @@ SECTIONS = {'Start': 'index', 'Lessons': 'lessons/', 'Explorers': 'explorers/', 
 
 def section(name:str)->str: # of a page, like 'lessons/01_labels'
     "The part of the site that a page belongs to."
-    return next(s for s, at in SECTIONS.items() if name.startswith(at))
+    return next((s for s, at in SECTIONS.items() if name.startswith(at)), 'Tools')
 
 def in_order(names)->list: # of pages
     "Pages as the sidebar lists them."

@@ -403,7 +403,7 @@ class Lab:
             kv = [m.partition('=') for m in more]
             paths = {k: v for k, _, v in kv if k in ('root', 'out', 'split', 'weights')}
             c = run.config(dict(unlabelled=text, **paths, override={k: value(v) for k, _, v in kv if k not in paths}))
-            settle(c); run.asked(c); run.names(text)
+            settle(c); run.as_json(c); run.names(text)
             if run.folder(c).parent != ROOT/'runs': run.admit(c)
         return Target('line', [s.encode() for s in seeds], twist_text, read, 10)
 

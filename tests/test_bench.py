@@ -6,7 +6,7 @@ from PIL import Image
 import helpers
 from sshpe.bench import pipeline, rows, timing, rivals
 from sshpe.errors import InputError
-from sshpe.bench.timing import Row, shown, tidy, turns
+from sshpe.bench.timing import Row, shown, rounded, turns
 from sshpe.pose.heatmap import decode, encode
 from sshpe.models.posenet import build, folded
 from sshpe.ssl.mum import masks, mix, unmix
@@ -34,7 +34,7 @@ def test_a_row_as_json_and_as_a_line():
     assert shown(Row('x', '', note='not run').plain()) == dict(name='x', ours='', theirs='', unit='', ratio='', target='', ok='-')
     assert shown(Row('x', '', 1., 12345., 2, 'higher').plain())['ratio'] == '12345'
 
-def test_tidy(): assert tidy({'a': (1/3, [2, 'x', None]), 'b': True}) == {'a': [.33333, [2, 'x', None]], 'b': True}
+def test_tidy(): assert rounded({'a': (1/3, [2, 'x', None]), 'b': True}) == {'a': [.33333, [2, 'x', None]], 'b': True}
 
 def test_jobs_take_turns_after_a_call_that_is_not_timed():
     calls = []

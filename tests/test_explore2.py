@@ -19,7 +19,7 @@ from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.mix import COLOURS, drawn, MixExplorer, owners, pictures_of, strength
 from sshpe.explore.people import networks, store_of
 from sshpe.explore.runs import failures, found, RunsExplorer, told
-from sshpe.explore.teachers import asked, at, error, record, shipped, TeachersExplorer
+from sshpe.explore.teachers import network_name, at, error, record, shipped, TeachersExplorer
 from sshpe.train.learner import Learner, LOSSES
 from sshpe.evaluate.predict import heatmaps
 from sshpe.ssl.methods import recipe
@@ -416,10 +416,10 @@ def test_teachers_figures(teachers, changes):
         pick = lambda H: H[r.joints.index(s['joint'])] if s['joint'] in r.joints else H.max(0)
         assert np.allclose(p.layers[0].values, pick(H), atol=1e-6) and (p.picture == r.pictures[s['person']]).all() and p.layers[0].opacity == s['opacity'] and p.title == f'{who} {r.step[k]}'
         films = [q for row in e.rows for q in row if q.name in {f'film-{r.name}-{t}' for t in r.step}]
-        assert len(films) == min(9, len(r.step)) and sum(q.chosen for q in films) == 1 and films[0].title.startswith(asked(r, s['film']))
+        assert len(films) == min(9, len(r.step)) and sum(q.chosen for q in films) == 1 and films[0].title.startswith(network_name(r, s['film']))
         for q in films:
             i = r.step.tolist().index(int(q.name.rpartition('-')[2]))
-            assert np.allclose(q.layers[0].values, pick(r.heat[i,r.networks.index(asked(r, s['film'])),s['person']]*r.top[i]/255), atol=1e-6)
+            assert np.allclose(q.layers[0].values, pick(r.heat[i,r.networks.index(network_name(r, s['film'])),s['person']]*r.top[i]/255), atol=1e-6)
     lines = {n: [m for m in panel(e, n).marks if m.kind == 'o'] for n in ('distance', 'mismatch', 'loss')}
     for n, r in enumerate(map(record, shipped())):
         assert np.allclose(lines['loss'][n].y, r.log[:,0]) and (lines['mismatch'][n].x == r.step).all()

@@ -187,7 +187,7 @@ def test_names_tell_runs_apart():
     assert len({summaries.name(c) for c in cs}) == len(cs) and summaries.name(cs[0]) == run.folder(cs[0]).name
     assert summaries.setting(run.config(dict(seed=3))) == summaries.setting(run.config(dict(seed=4)))
     for c in cs: # what is kept of a file's name says the run, too
-        kept = {**summaries.public(run.asked(c)), 'unlabelled': c.unlabelled}
+        kept = {**summaries.public(run.as_json(c)), 'unlabelled': c.unlabelled}
         assert 'folder' not in str(kept) and summaries.name(run.config(kept)) == summaries.name(c)
 
 

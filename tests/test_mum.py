@@ -7,7 +7,7 @@ from scipy import stats
 import helpers
 from sshpe.errors import InputError
 from sshpe.models.posenet import build, STAGES
-from sshpe.ssl.mum import masks, Mix, mix, together, unmix
+from sshpe.ssl.mum import masks, Mix, mix, limbs_together, unmix
 from sshpe.ssl.perturb import perturb, Perturbation
 
 grids = st.tuples(st.integers(1, 4), st.integers(1, 3))
@@ -157,7 +157,7 @@ def test_together(seed):
     ms = [masks(B, 4, (3, 2), seed, k) for k in range(3)]
     x = torch.zeros(B, B*J, *size)
     for b, j in np.ndindex(B, J): x[b, b*J+j, at[b,j,1], at[b,j,0]] = 1
-    got = together(xy.float(), limbs, size, ms)
+    got = limbs_together(xy.float(), limbs, size, ms)
     for k, m in enumerate(ms):
         x = mix(x, m)
         who = x.amax((2, 3)).argmax(0).view(B, J)
@@ -167,7 +167,7 @@ def test_together_cuts_between_pixels():
     "Two tiles in 12 pixels: pixels 0..5 and 6..11, so the cut is at 5.5."
     xy = torch.tensor([5.4, 5.6, 0., 11.]).view(1, 4, 1).expand(2, 4, 2)
     swap = torch.tensor([[[0, 1], [0, 1]], [[1, 0], [1, 0]]])[None]  # the right half is the other person's
-    got = together(xy, [(0, 2), (1, 3), (0, 1), (2, 3)], (12, 12), [swap])[0]
+    got = limbs_together(xy, [(0, 2), (1, 3), (0, 1), (2, 3)], (12, 12), [swap])[0]
     assert got.tolist() == [[True, True, False, False]]*2
 
 # the hook, on a network of identities

@@ -89,7 +89,7 @@ def test_a_folder_that_is_no_run_is_left_alone(config):
 def test_an_unfinished_run_goes_on_only_as_itself(config, change):
     where = Path(config.out)
     where.mkdir()
-    (where / 'config.json').write_text(json.dumps(dict(config=run.asked(config))))
+    (where / 'config.json').write_text(json.dumps(dict(config=run.as_json(config))))
     assert run.admit(config) == 'unfinished'
     with pytest.raises(InputError, match=next(iter(change))): run.admit(replace(config, **change))
 
@@ -97,7 +97,7 @@ def test_an_unfinished_run_goes_on_only_as_itself(config, change):
 def test_a_run_begun_before_a_parameter_was_there_goes_on(config):
     where = Path(config.out)
     where.mkdir()
-    old = {k: v for k, v in run.asked(config).items() if k != 'unlabelled'}
+    old = {k: v for k, v in run.as_json(config).items() if k != 'unlabelled'}
     (where / 'config.json').write_text(json.dumps(dict(config=old)))
     assert run.admit(config) == 'unfinished'
     with pytest.raises(InputError, match='unlabelled'): run.admit(replace(config, unlabelled='people:val'))

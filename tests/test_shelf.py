@@ -4,7 +4,7 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from sshpe.errors import InputError
-from sshpe.data.record_file import alone, in_order, jpeg, pixels, read_table, Shelf, write_page
+from sshpe.data.record_file import exclusively, in_order, jpeg, pixels, read_table, Shelf, write_page
 
 records = st.lists(st.tuples(st.binary(max_size=40), st.integers(-2**63, 2**63-1)), min_size=1, max_size=20)
 
@@ -57,7 +57,7 @@ def test_an_error_of_a_thread_arrives():
 
 def hold(folder, log, wait):
     from pathlib import Path
-    with alone(Path(folder)):
+    with exclusively(Path(folder)):
         with open(log, 'a') as f: f.write('in\n')
         time.sleep(wait)
         with open(log, 'a') as f: f.write('out\n')
@@ -74,7 +74,7 @@ def test_one_process_at_a_time(tmp_path):
 def test_the_lock_of_the_dead_is_nobody_s(tmp_path):
     (tmp_path/'f').mkdir()
     for name, text in (('.lock', ''), ('.00001.tmpxyz', 'half'), ('00000', 'whole')): (tmp_path/'f'/name).write_text(text)
-    with alone(tmp_path/'f'): assert sorted(p.name for p in (tmp_path/'f').iterdir()) == ['.lock', '00000']
+    with exclusively(tmp_path/'f'): assert sorted(p.name for p in (tmp_path/'f').iterdir()) == ['.lock', '00000']
 
 
 @pytest.fixture

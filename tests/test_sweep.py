@@ -74,7 +74,7 @@ def finish(j):
     "A finished run without training."
     j.where.mkdir(parents=True, exist_ok=True)
     made = dict(zip(('recipe', 'preset'), map(run.plain, training.settle(j.config))))
-    (j.where/'config.json').write_text(json.dumps(dict(config=run.asked(j.config), steps=12, **made)))
+    (j.where/'config.json').write_text(json.dumps(dict(config=run.as_json(j.config), steps=12, **made)))
     (j.where/'metrics.json').write_text('{}')
 
 
@@ -201,7 +201,7 @@ def test_costs_are_measured_scaled_or_assumed(sticks, tmp_path):
     done = jobs[0]
     x = training.start(run.config({**vars(done.config), 'steps': 8, 'out': str(tmp_path/'x')})); x.learner.fit(); training.finish(x)
     os.renames(tmp_path/'x', done.where)
-    f = run.read(done.where/'config.json'); f['config'] = run.asked(done.config); f['preset']['steps'] = 900; (done.where/'config.json').write_text(json.dumps(f))
+    f = run.read(done.where/'config.json'); f['config'] = run.as_json(done.config); f['preset']['steps'] = 900; (done.where/'config.json').write_text(json.dumps(f))
     m = run.read(done.where/'metrics.json'); m['seconds'] = 100.; (done.where/'metrics.json').write_text(json.dumps(m))
     cost = {(j.config.recipe, j.config.labels): c for j, c in costs(jobs).items()}
     assert cost['supervised', 8] == cost['supervised', 16] == (pytest.approx(100+sweep.OVERHEAD), 'measured')

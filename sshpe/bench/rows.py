@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, torch
 from .pipeline import Crowd, evaluation_rows, heatmap_rows, mix_rows, startup_rows, store_rows, view_rows
 from ..errors import choose
-from .timing import machine, Row, tidy, turns
+from .timing import machine, Row, rounded, turns
 from ..models.device import autocast, layout, precision_of
 from ..train.learner import Learner
 from ..ssl.pseudo import aggregate, Answers, Views
@@ -294,4 +294,4 @@ def bench(only=(), # names of `GROUPS`; empty = all, and the curves for the pict
     for k in only or GROUPS:
         for row in GROUPS[k](quick): rows.append(row.plain()); tell(rows[-1])
     curves = {} if only or quick else {k: f() for k, f in CURVES.items()}
-    return dict(machine=here, quick=quick, seconds=round(time.time()-start, 1), rows=rows, curves=tidy(curves))
+    return dict(machine=here, quick=quick, seconds=round(time.time()-start, 1), rows=rows, curves=rounded(curves))

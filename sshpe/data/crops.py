@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILL', 'EACH', 'CUT', 'PAGE', 'CROWD', 'RAW', 'frames', 'to_crop', 'canvas_size', 'origins', 'covered', 'fitted',
-           'cut', 'Rows', 'person_length', 'Store', 'Chain', 'join', 'store_name', 'Cutting', 'known', 'painter',
-           'cut_page', 'cut_pages', 'build_store', 'photo_mark']
+           'cut', 'Rows', 'person_length', 'Store', 'Chain', 'join', 'store_name', 'Cutting', 'trusted_table',
+           'painter', 'cut_page', 'cut_pages', 'build_store', 'photo_mark']
 
 # %% ../../nbs/components/data/05_crops.ipynb #8c0f34a6
 import hashlib, numpy as np, os, re, zlib
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from .coco import cache_folder
 from .people import People, open_photo, photo_sizes, refuse
-from .record_file import Shelf, alone, in_order, jpeg, pixels, read_table, write_page
+from .record_file import Shelf, exclusively, in_order, jpeg, pixels, read_table, write_page
 from .registry import fingerprint
 from ..errors import InputError, need
 
@@ -204,7 +204,7 @@ class Cutting:
         return jpeg(im) if (im := fitted(*a)) else b''
 
 # %% ../../nbs/components/data/05_crops.ipynb #8463b55d
-def known(c:Cutting, # how everybody is cut
+def trusted_table(c:Cutting, # how everybody is cut
           path, # of a page
           rows, # (n,) who is in it
          ): # its table, see `read_table`; None if it is not there or not whole
@@ -254,17 +254,17 @@ def cut_pages(folder:Path, # of the store
     turn = np.argsort(c.people.files, kind='stable') # each photo is decoded once
     rows = [turn[i:i+PAGE] for i in range(0, len(turn), PAGE)]
     paths, broken = [folder/f'{k:05}' for k in range(len(rows))], []
-    if any(known(c, *a) is None for a in zip(paths, rows)):
-        with alone(folder):
+    if any(trusted_table(c, *a) is None for a in zip(paths, rows)):
+        with exclusively(folder):
             for k, a in enumerate(zip(paths, rows), 1):
                 try:
-                    if known(c, *a) is None: cut_page(a[0], c, a[1], workers)
+                    if trusted_table(c, *a) is None: cut_page(a[0], c, a[1], workers)
                 except InputError as e:
                     if not hasattr(e, 'problems'): raise
                     broken += e.problems
                 if tell: tell(min(k*PAGE, len(turn)), len(turn))
     refuse(c.people.root, dict.fromkeys(broken), 'Replace these photos.')
-    shelf = Shelf(paths, [known(c, *a) for a in zip(paths, rows)], c.canvas, painter(c, turn))
+    shelf = Shelf(paths, [trusted_table(c, *a) for a in zip(paths, rows)], c.canvas, painter(c, turn))
     return Rows(shelf, np.argsort(turn))
 
 # %% ../../nbs/components/data/05_crops.ipynb #a86c2c56

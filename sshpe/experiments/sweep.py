@@ -101,7 +101,7 @@ def plan(grid:str, # a path, or the name of a shipped grid
         for values in settings(block, d.get('common') or {}):
             j = Job(configured(path.name, values, folder), i)
             old = jobs.setdefault(j.where, j)
-            need(run.asked(old.config) == run.asked(j.config), f'{path.name}: two different runs would lie in {j.where}')
+            need(run.as_json(old.config) == run.as_json(j.config), f'{path.name}: two different runs would lie in {j.where}')
             need(len(jobs) <= LIMIT, f'{path.name} has more than {LIMIT:,} runs')
     return list(jobs.values())
 
@@ -120,8 +120,8 @@ def held(path, # a run's folder, or a desk
 def misfit(j:Job, # a job with a folder that is a run
           )->str: # '' or a sentence
     "What another run in the job's folder was made with."
-    facts, new = run.facts(j.where), run.asked(j.config)
-    old = {**run.asked(run.Config()), **facts['config']}
+    facts, new = run.facts(j.where), run.as_json(j.config)
+    old = {**run.as_json(run.Config()), **facts['config']}
     odd = [f'{k} {old.get(k)!r}, not {new[k]!r}' for k in new if k != 'device' and old.get(k) != new[k]]
     odd = odd or [f'an older value of {k}' for k in outdated(facts)]
     return f'{j.where} holds a run with {", ".join(odd)}: remove it, or give the grid another "out".' if odd else ''

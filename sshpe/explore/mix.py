@@ -19,7 +19,7 @@ from .people import joint_layer, joint_names, PeopleExplorer, PeopleState
 from .views import PALETTE
 from ..pose.heatmap import decode
 from ..models.posenet import STAGES
-from ..ssl.mum import FITS, masks, Mix, mix, together
+from ..ssl.mum import FITS, masks, Mix, mix, limbs_together
 from ..ssl.recipe import perturbations
 from ..models.ema import answering
 from ..pose.views import crops, keyed
@@ -246,7 +246,7 @@ def broken(g, # `Group`
     "Which limbs of the chosen person have been whole so far, and how many of the group's."
     there = np.stack([(g.xyv[:,i,2] > 0) & (g.xyv[:,j,2] > 0) for i, j in limbs], -1)
     t = np.ones((1, *there.shape), bool)
-    if g.masks: t = together(torch.tensor(g.xyv[...,:2]), limbs, p.size, list(g.masks.values())).numpy()
+    if g.masks: t = limbs_together(torch.tensor(g.xyv[...,:2]), limbs, p.size, list(g.masks.values())).numpy()
     ever, mine = np.logical_or.accumulate(t), np.flatnonzero(there[0])
     names = [f'{"+ "*(k > 0)}{n}' for k, n in enumerate(g.masks)] or ['never mixed']
     def so_far(k, name):

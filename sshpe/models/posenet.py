@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAGES', 'NORMS', 'NARROW', 'BACKBONES', 'SECOND', 'RENAMED', 'no_hook', 'PoseNet', 'simple_baseline', 'Stage',
            'Finest', 'high_resolution', 'SyncNorm', 'FrozenNorm', 'grouped', 'like', 'normalised', 'narrow', 'start_of',
-           'hub_answers', 'pretrained', 'backbone', 'load_backbone', 'build', 'pairs', 'following', 'folded']
+           'hub_answers', 'pretrained', 'backbone', 'load_backbone', 'build', 'pairs', 'kept_up_to_date', 'folded']
 
 # %% ../../nbs/components/models/01_posenet.ipynb #6f1b7e0d
 import math
@@ -272,7 +272,7 @@ def pairs(net:nn.Module, # a PoseNet
                 yield f'{at}.{a}'.strip('.'), f'{at}.{b}'.strip('.')
 
 # %% ../../nbs/components/models/01_posenet.ipynb #e2f4be52
-def following(copy:nn.Module, # from `folded`
+def kept_up_to_date(copy:nn.Module, # from `folded`
               net:nn.Module, # its network, which goes on learning
              ): # a function that brings the copy up to date, in place, and returns it
     "What a folded copy needs to keep up: a handful of operations for all layers at once."
@@ -304,4 +304,4 @@ def folded(net:nn.Module, # a PoseNet
         c, n, (at, _, name) = g.get_submodule(a), g.get_submodule(b), b.rpartition('.')
         c.bias = nn.Parameter(c.weight.new_zeros(c.out_channels), requires_grad=False)
         setattr(g.get_submodule(at), name, nn.Sequential(n.drop, n.act) if hasattr(n, 'act') else nn.Identity())
-    return following(g, net)()
+    return kept_up_to_date(g, net)()

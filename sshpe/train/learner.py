@@ -15,7 +15,7 @@ from ..models import distributed
 from ..errors import InputError, need
 from ..files import write_atomic
 from ..models.device import autocast, compiled, device_of, layout
-from ..models.posenet import build, folded, following, start_of
+from ..models.posenet import build, folded, kept_up_to_date, start_of
 from .schedule import epoch, order, rate, total_steps, turn, weight
 from ..data.batch import fetch
 from ..ssl.recipe import Setup
@@ -76,7 +76,7 @@ def answering_teachers(self:Learner): # networks
     "Those that answer about unlabelled people now; with fixed statistics, folded."
     fs = self.teachers[:self.r.n_teachers]+self.previous_teachers
     if self.r.teacher_mode == 'train': return fs
-    self.folds = self.folds or [following(self.ready(folded(f)), f) for f in fs]
+    self.folds = self.folds or [kept_up_to_date(self.ready(folded(f)), f) for f in fs]
     return [up_to_date() for up_to_date in self.folds]
 
 # %% ../../nbs/components/train/03_learner.ipynb #829d55fa
