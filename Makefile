@@ -1,6 +1,7 @@
 # Each of these makes .venv when it is missing, installs the kit into it, and does its job:
 #
 #   make demo      train three recipes on the shipped people and compare them      (runs/demo)
+#   make fast      run the tests of the method itself, in less than three minutes
 #   make test      run every test and every notebook, two at a time
 #   make lab       open JupyterLab in nbs/
 #   make export    write sshpe/ from the notebooks, and clean the notebooks
@@ -16,12 +17,15 @@ EXTRAS    ?= render,dev
 BIN       := .venv/bin
 READY     := .venv/.installed
 
-.PHONY: help demo test lab export readme docs install
+.PHONY: help demo fast test lab export readme docs install
 help:
 	@sed -n 's/^#   //p' Makefile
 
 demo: $(READY)
 	@$(BIN)/sshpe demo
+
+fast: $(READY)
+	@$(BIN)/python -m pytest -n 2 -m fast
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

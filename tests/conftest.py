@@ -19,6 +19,13 @@ settings.register_profile('sshpe', deadline=None, derandomize=True, max_examples
                           suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.load_profile('sshpe')
 
+# After each save: the method's own rules, in less than three minutes (pytest -m fast). The other files train, open kernels, browsers and servers.
+FAST = {'test_bits', 'test_colour', 'test_denoise', 'test_draw', 'test_heatmap', 'test_methods', 'test_mum', 'test_occlude', 'test_perturb', 'test_protocol', 'test_recipe',
+        'test_teacher', 'test_uncertainty', 'test_views'}
+
+def pytest_collection_modifyitems(items):
+    for item in items: item.add_marker(pytest.mark.fast if item.path.stem in FAST else pytest.mark.slow)
+
 
 @pytest.fixture(scope='session')
 def root(): return ROOT

@@ -6,6 +6,7 @@ import nbformat, numpy as np, pytest, torch
 from sshpe.course import answers, collapse, exercise
 from sshpe.course.exercise import EXERCISES, predicted
 from sshpe.course.lesson import check
+from sshpe.pose.views import crops
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT/'nbs/lessons').glob('0[1-8]_*.ipynb'))
@@ -44,6 +45,63 @@ def within(a, b):
 RIGHT = {'1.1': 35.37, '1.2': lambda d, s, n: math.exp(-d*d/(8*s*s*n*n)), '1.3': .107/.025, '2.1': math.exp(-1/9), '2.2': lambda H: 4*places(H)+1.5, '3.1': 20, '3.2': targets,
          '4.1': pool, '4.3': .92224, '5.1': lambda H: np.asarray(H).std(0).max((1, 2)), '5.2': lambda a, b, m: [p < q-m for p, q in zip(a, b)],
          '6.1': exchange, '6.2': .25, '6.3': 1-.75*.875**3, '7.1': teacher, '7.2': 693, '7.3': 11.8, '8.1': 'DualPose-Ensemble A', '8.2': within}
+
+
+@pytest.fixture(scope='module')
+def sixty():
+    "What the students of denoise-select paint for sixty people: each network and view by itself, brought back and pooled in numpy."
+    from helpers import moved, peak, places as sources
+    from sshpe.explore.people import networks, store_of
+    from sshpe.pose.views import sample_views
+    x = networks('denoise-select'); r, p = x.recipe, x.preset; store = store_of('people:val', x, 60)
+    M = sample_views(r.affines[:r.n_pooled], p.size, np.arange(60), 0, 'ask').numpy(); M[:,0] = np.eye(3)[:2]
+    X = crops(torch.from_numpy(np.ascontiguousarray(store.batch(np.arange(60)))), torch.from_numpy(M), p.size)
+    with torch.no_grad(): H = np.stack([[f(v).numpy() for v in X] for f in x.teachers])  # (2,V,60,J,h,w)
+    M, P = np.concatenate([M, np.broadcast_to([0, 0, 1.], (*M.shape[:2], 1, 3))], 2), H[:,0].copy()
+    for i, v in np.ndindex(60, r.n_pooled):
+        if not v: continue
+        R = np.linalg.inv(M[i,v])  # from view v to the upright frame
+        S = np.array([[4, 0, 1.5], [0, 4, 1.5], [0, 0, 1.]])
+        px, py = sources(np.linalg.inv(S)@R@S, p.map)
+        seen = (px > -.5) & (px < p.map[1]-.5) & (py > -.5) & (py < p.map[0]-.5)
+        for k in range(2): P[k,i] = np.where(seen, np.maximum(P[k,i], moved(H[k,v,i], R, 4, x.skeleton.flip)), P[k,i])
+    k = store.keypoints[:60]
+    far = np.linalg.norm(np.stack([[[4*peak(h, p.decode)+1.5 for h in maps] for maps in Q] for Q in P])-k[...,:2], axis=-1)
+    return P.max((-2, -1)), far < .1*store.extent[:60,None], k[...,2] > 0
+
+
+def test_the_gate_that_is_right_four_times_of_five(sixty):
+    "Exercise 4.2, from the first student's pools."
+    (peak, _), (right, _), there = sixty[0], sixty[1], sixty[2]
+    answer = EXERCISES['4.2'].truth()
+    share = lambda t: right[there & (peak > t)].mean()
+    assert share(answer) > .797 and all(share(t) < .803 for t in np.arange(0, answer-.01, .05))
+
+
+def test_how_often_two_students_are_both_right_or_both_wrong(sixty):
+    "Exercise 5.3."
+    _, (a, b), there = sixty
+    assert abs(EXERCISES['5.3'].truth()-100*(a == b)[there].mean()) < .5
+
+
+def test_the_joint_with_the_lowest_peaks():
+    "Exercise 2.3, person by person."
+    from sshpe.explore.people import networks, store_of
+    x = networks('supervised'); store, f = store_of('people:val', x, 120), next(iter(x.networks.values()))
+    margin = [(c-s)//2 for c, s in zip(store.batch([0]).shape[-2:], x.preset.size)]
+    mean, std = (np.array(v, np.float32)[:,None,None] for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
+    tops = []
+    for i in range(120):
+        c = store.batch([i])[0][:, margin[0]:margin[0]+x.preset.size[0], margin[1]:margin[1]+x.preset.size[1]]
+        with torch.no_grad(): tops.append(f(torch.from_numpy((np.asarray(c, np.float32)-mean)/std)[None])[0].amax((1, 2)).numpy())
+    assert check('2.3', x.skeleton.joints[int(np.mean(tops, 0).argmin())]).ok
+
+
+def test_how_many_seeds_it_takes():
+    "Exercise 8.3, from the noncentral t distribution."
+    from scipy.stats import nct, t
+    def found(n): return 1-nct.cdf(t.ppf(.975, n-1), n-1, 1.48/.9*math.sqrt(n))
+    assert check('8.3', next(n for n in range(2, 100) if found(n) >= .8)).ok
 
 
 @pytest.mark.parametrize('name', RIGHT)

@@ -400,7 +400,7 @@ def test_teachers_of_mixed_views_get_whole_groups(config):
         assert training.pseudo_picture(x.learner.teachers, x.unl, range(3), x.learner.setup, x.skeleton).axes
         r = result.Result(x.where, x.recipe, x.preset, x.skeleton, {k: f.eval() for k, f in x.learner.networks().items()})
         assert len(result.pseudo_labels(r, x.val[:5])['annotations']) == 5
-    assert training.filled([7, 8, 9], RECIPES['supervised']).tolist() == [7, 8, 9]
+    assert pseudo.filled([7, 8, 9], RECIPES['supervised']).tolist() == [7, 8, 9]
 
 
 def test_points_come_back_to_the_photo(done, sticks):

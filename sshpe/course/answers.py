@@ -168,7 +168,7 @@ def _(a, b):
     from sshpe.experiments.summaries import interval
     return tuple(interval([x-y for x, y in zip(a, b)])[1:])
 
-@exercise('8.3', 'The smallest n with ledger.detectable(0.9, n) <= 1.48.', near=0.)
+@exercise('8.3', 'The smallest n with paper_claims.detectable(0.9, n) <= 1.48.', near=0.)
 def _():
     from sshpe.experiments.paper_claims import detectable
     return next(n for n in range(2, 100) if detectable(.9, n) <= 1.48)
