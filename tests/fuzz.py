@@ -315,11 +315,11 @@ class Lab:
         return self.listed('boxes', rows, self.sticks, f, lambda bad: load('people', self.sticks, 'val', bad, f'{f}:0.15'))
 
     def mat(self):
-        from test_data import lsp, write_lsp
+        from test_data import lsp_people, write_lsp
         from sshpe.data.registry import load
         from scipy.io import savemat
         root = self.tmp/'lsp'
-        j = lsp(7); j[2, 3, 2] = 0; j[3, 4, :2] = 500
+        j = lsp_people(7); j[2, 3, 2] = 0; j[3, 4, :2] = 500
         write_lsp(root, j.transpose(1, 2, 0))
         seeds = []
         for packed in (False, True):
@@ -484,8 +484,8 @@ class Lab:
             for r in run.read_log(folder/'log.csv'): run.line(r, 6)
             with notebook.following(folder/'log.csv', lambda t: None, lambda: 6, .01): pass
             self.about(folder)
-            from sshpe.runs import training
-            training.curves(run.read_log(folder/'log.csv'))
+            from sshpe.runs import pictures
+            pictures.curves(run.read_log(folder/'log.csv'))
         return self.in_run('log', 'log.csv', twist_text, look, 8)
 
     def results(self):

@@ -10,7 +10,7 @@ from PIL import Image
 from sshpe.experiments import summaries
 from sshpe.models import distributed
 from sshpe.pose import draw
-from sshpe.runs import run, training, worker
+from sshpe.runs import run, pictures, training, worker
 from sshpe.errors import InputError
 from sshpe.data.crops import build_store
 from sshpe.data.registry import load
@@ -315,7 +315,7 @@ def test_what_is_recorded(recorded, people):
     r = read_record(where)
     store = build_store(people, l.p.size, 1.)[np.round(np.linspace(0, N-1, 8)).astype(int)]
     assert r.step.tolist() == [4, 8, 12] and r.networks == ('student', 'teacher') and r.joints == COCO17.joints and r.heat.shape == (3, 2, 8, 17, 24, 16) and r.recipe == 'pose-cons-ema-0.6'
-    assert np.allclose(r.xyv, store.keypoints) and (r.pictures == training.upright(store, np.arange(8))).all()
+    assert np.allclose(r.xyv, store.keypoints) and (r.pictures == pictures.upright(store, np.arange(8))).all()
     for k, (row, [(t, s)]) in enumerate(kept):
         for name, f in (('student', s), ('teacher', t)):
             H = heatmaps([f.eval()], store.batch(np.arange(8)), l.p)[0].detach().numpy()
@@ -363,7 +363,7 @@ def test_a_run_records_itself(done):
     r = read_record(done.where)
     size = sum(f.stat().st_size for f in (done.where/'record').iterdir())
     assert r.step.tolist() == [row['step'] for row in run.read_log(done.where/'log.csv')] and r.name == done.where.name and size < 2e6
-    shown = training.upright(store_of(done.val, networks(done.where)), np.round(np.linspace(0, len(done.val)-1, 8)).astype(int))
+    shown = pictures.upright(store_of(done.val, networks(done.where)), np.round(np.linspace(0, len(done.val)-1, 8)).astype(int))
     assert (r.pictures == shown).all()
 
 def test_only_the_first_process_records(monkeypatch, tmp_path):

@@ -129,8 +129,8 @@ def many_of(name, root):
         f.write_text(json.dumps(d))
         return sorted((root/'train').iterdir())
     if name == 'lspet':
-        from test_data import lsp, write_lsp
-        j = lsp(14)
+        from test_data import lsp_people, write_lsp
+        j = lsp_people(14)
         j[9, 3, 2] = 7; j[10, 4, :2] = np.nan; j[12, 5, 2] = -1
         write_lsp(root, j.transpose(1, 2, 0))
         return sorted((root/'images').iterdir())

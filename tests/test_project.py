@@ -1,5 +1,5 @@
 """The plumbing: one list of requirements, a package that is what the notebooks export, a repository free of accidents."""
-import configparser, os, re, shutil, subprocess, sys
+import ast, configparser, os, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +83,42 @@ def test_no_machine_in_the_files():
         text = re.sub(r'"image/\w+": (\[[^]]*\]|"[^"]*")', '', text)   # base64 holds any word
         found += [f'{p.relative_to(ROOT)}: {m.group()}' for rule in MACHINE for m in re.finditer(rule, text)]
     assert found == []
+
+
+# the house
+
+ROOMS = ['errors', 'files', 'pose', 'models', 'data', 'ssl', 'evaluate', 'train', 'runs', 'experiments', 'explore', 'course', 'bench', 'render', 'docs', 'cli']
+MODULES = {p: '.'.join(p.relative_to(ROOT/'sshpe').with_suffix('').parts) for p in (ROOT/'sshpe').rglob('*.py') if not p.stem.startswith('_')}
+
+
+def imports(path):
+    "Modules of the package that a module imports, at its top or inside a function."
+    here, out = MODULES[path].split('.')[:-1], set()
+    for n in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(n, ast.ImportFrom): continue
+        base = (n.module or '').split('.') if n.module else []
+        if n.level: base = here[:len(here)-n.level+1]+base
+        elif base[0] == 'sshpe': base = base[1:]
+        else: continue
+        whole = '.'.join(base)
+        out |= {whole} if whole in MODULES.values() else {'.'.join([*base, a.name]) for a in n.names} & set(MODULES.values())
+    return out
+
+
+def test_rooms_are_used_in_one_direction():
+    room = lambda m: ROOMS.index(m.split('.')[0])
+    assert [(m, up) for p, m in MODULES.items() for up in imports(p) if room(up) > room(m)] == []
+
+
+def test_no_module_needs_itself():
+    needs = {m: imports(p) for p, m in MODULES.items()}
+    while free := [m for m, n in needs.items() if not n & set(needs)]:
+        for m in free: del needs[m]
+    assert needs == {}
+
+
+@pytest.mark.parametrize('name', sorted(MODULES.values()))
+def test_a_module_fits_on_a_few_screens_and_says_what_it_holds(name):
+    text = (ROOT/'sshpe'/Path(*name.split('.')).with_suffix('.py')).read_text()
+    said = ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 400 and said and not said.startswith('After this')

@@ -6,7 +6,8 @@ from pathlib import Path
 import nbformat, numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 
-from sshpe.runs import notebook, result, run, training
+from sshpe.runs import notebook, result, run, pictures, training
+from sshpe.ssl.pseudo import filled
 from sshpe.errors import InputError
 from sshpe.data.coco import read_coco
 from sshpe.data.registry import load
@@ -242,8 +243,8 @@ def test_unlabelled_people_from_elsewhere(config, photos, line, n, names):
     # nobody knows whether these pseudo-labels are right
     if 'rest' not in line and 'people:val' != line: assert not x.unl.keypoints.any() and x.learner.rows[-1].get('right_kept') is None and not np.any(x.learner.bins)
     assert {'kept', 'own'} <= set(run.read_log(x.where / 'log.csv')[-1]) and run.read(x.where / 'metrics.json')['steps'] == 12
-    for picture in (training.curves(x.learner.rows), training.quality_picture(x), training.views_picture(x),
-                    training.pseudo_picture(x.learner.teachers, x.unl, [0, n - 1], x.learner.setup, x.skeleton)): assert picture.axes
+    for picture in (pictures.curves(x.learner.rows), pictures.quality_picture(x), pictures.views_picture(x),
+                    pictures.pseudo_picture(x.learner.teachers, x.unl, [0, n - 1], x.learner.setup, x.skeleton)): assert picture.axes
     assert len(result.unlabelled(result.load(x.where, 'cpu'), 1.5)) == (48 if 'rest' in line else min(16, n // len(names)))
 
 
@@ -397,10 +398,10 @@ def test_teachers_of_mixed_views_get_whole_groups(config):
     for name in (n for n, r in RECIPES.items() if r.teacher_perturbations):
         x = training.start(replace(config, recipe=name, out=f'{config.out}-{name}'))
         run.unlock(x.where)
-        assert training.pseudo_picture(x.learner.teachers, x.unl, range(3), x.learner.setup, x.skeleton).axes
+        assert pictures.pseudo_picture(x.learner.teachers, x.unl, range(3), x.learner.setup, x.skeleton).axes
         r = result.Result(x.where, x.recipe, x.preset, x.skeleton, {k: f.eval() for k, f in x.learner.networks().items()})
         assert len(result.pseudo_labels(r, x.val[:5])['annotations']) == 5
-    assert pseudo.filled([7, 8, 9], RECIPES['supervised']).tolist() == [7, 8, 9]
+    assert filled([7, 8, 9], RECIPES['supervised']).tolist() == [7, 8, 9]
 
 
 def test_points_come_back_to_the_photo(done, sticks):

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest, torch
 
-from sshpe.experiments import sweep
+from sshpe.experiments import sweep, costs as costs_
 from sshpe.runs import run, training
 from sshpe.errors import InputError
 from sshpe.cli import main
 from sshpe.experiments.summaries import SEEDS, TUNING
 from sshpe.train.learner import Learner
 from sshpe.ssl.methods import recipe, RECIPES
-from sshpe.experiments.sweep import attempt, board, costs, dry, held, Job, passes, plan, status
+from sshpe.experiments.costs import costs, passes
+from sshpe.experiments.sweep import attempt, board, dry, held, Job, plan, status
 
 SSHPE = [sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())']
 
@@ -204,19 +205,19 @@ def test_costs_are_measured_scaled_or_assumed(sticks, tmp_path):
     f = run.read(done.where/'config.json'); f['config'] = run.as_json(done.config); f['preset']['steps'] = 900; (done.where/'config.json').write_text(json.dumps(f))
     m = run.read(done.where/'metrics.json'); m['seconds'] = 100.; (done.where/'metrics.json').write_text(json.dumps(m))
     cost = {(j.config.recipe, j.config.labels): c for j, c in costs(jobs).items()}
-    assert cost['supervised', 8] == cost['supervised', 16] == (pytest.approx(100+sweep.OVERHEAD), 'measured')
+    assert cost['supervised', 8] == cost['supervised', 16] == (pytest.approx(100+costs_.OVERHEAD), 'measured')
     ratio = passes(*recipe('pose-mum', 'tiny'), 900)/passes(*recipe('supervised', 'tiny'), 900)
-    assert cost['pose-mum', 8] == (pytest.approx(100*ratio+sweep.OVERHEAD), 'scaled')
+    assert cost['pose-mum', 8] == (pytest.approx(100*ratio+costs_.OVERHEAD), 'scaled')
     text = dry(jobs, 2)
-    left = 3*(100+sweep.OVERHEAD)+4*(100*ratio+sweep.OVERHEAD)
+    left = 3*(100+costs_.OVERHEAD)+4*(100*ratio+costs_.OVERHEAD)
     assert '8 runs, 1 finished; 7 left' in text and run.clock(left) in text and run.clock(left/2) in text
 
 
 def test_steps_on_coco_follow_from_people():
     j = next(j for j in plan('coco-partial') if j.config.recipe == 'dual-pose' and j.config.labels == 1000)
     steps = 100*-(-(149_813-1000)//32)
-    assert sweep.arithmetic(j.config) == passes(*recipe('dual-pose', 'paper'), steps)*sweep.flops('resnet18', 256, (256, 192))
-    assert sweep.flops('resnet50', 256, (256, 192)) == pytest.approx(2*5.46e9, rel=.01)   # mmpose's model zoo: 5.46 G multiply-adds
+    assert costs_.arithmetic(j.config) == passes(*recipe('dual-pose', 'paper'), steps)*costs_.flops('resnet18', 256, (256, 192))
+    assert costs_.flops('resnet50', 256, (256, 192)) == pytest.approx(2*5.46e9, rel=.01)   # mmpose's model zoo: 5.46 G multiply-adds
 
 
 def test_board(sticks, tmp_path):

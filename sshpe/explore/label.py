@@ -18,7 +18,7 @@ from .views import short
 from ..evaluate.metrics import oks
 from ..pose.skeleton import COCO17
 from ..data.sources import people_of, source
-from ..runs.training import upright
+from ..runs.pictures import upright
 
 # %% ../../nbs/components/explore/10_label.ipynb #55b331e2
 SKIPPED = (-1., -1.)

@@ -27,7 +27,7 @@ from ..ssl.pseudo import aggregate, Answers, pseudo_labels, PseudoLabels, teache
 from ..ssl.recipe import Setup
 from ..data.sources import people_of, source
 from ..models.ema import answering
-from ..runs.training import upright
+from ..runs.pictures import upright
 from ..ssl.pseudo import filled
 from ..pose.views import blackened, crops, one_frame, sample_views
 from ..models.device import layout

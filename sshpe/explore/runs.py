@@ -26,7 +26,7 @@ from .teachers import RUNS
 from .views import short
 from ..train.learner import LOSSES
 from ..evaluate.metrics import per_person_oks, read_results
-from ..runs.training import upright
+from ..runs.pictures import upright
 
 # %% ../../nbs/components/explore/09_runs.ipynb #77d6b534
 @dataclass(frozen=True, eq=False)
