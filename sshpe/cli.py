@@ -97,22 +97,22 @@ def pseudo_label(a): # the parsed options
 # %% ../nbs/components/20_cli.ipynb #e1169d60
 def verify(a): # the parsed options
     "What of a data set is there, what is missing, and what is wrong; raises `InputError` where it cannot be used."
-    from sshpe.data import download
-    r = download.verify(a.name, a.root, a.split, a.decode)
-    print(json.dumps(r) if a.json else '\n'.join(download.lines(r)), flush=True)
+    from sshpe.data import archives
+    r = archives.verify(a.name, a.root, a.split, a.decode)
+    print(json.dumps(r) if a.json else '\n'.join(archives.lines(r)), flush=True)
     need(r['usable'], f'{a.name} in {r["root"]} cannot be used as it is')
 
 def download(a): # the parsed options
     "Fetch parts of COCO; raises `InputError` where a name is unknown, or no folder is named."
-    from sshpe.data import download
+    from sshpe.data import archives
     from sshpe.runs import notebook, run
     choose(a.name, ('coco',), 'data set that can be downloaded')
     need(a.root, 'say where to: --root DIR')
-    for p in a.part: choose(p, download.ARCHIVES, 'part of COCO')
-    to, parts = Path(a.root)/'.download', a.part or download.PARTS
+    for p in a.part: choose(p, archives.ARCHIVES, 'part of COCO')
+    to, parts = Path(a.root)/'.download', a.part or archives.PARTS
     run.lock(to, 1, 'downloading')
-    try: download.download(a.root, parts, a.mirror or download.MIRROR, lambda text: print(text, flush=True))
-    except download.Stopped as e: raise notebook.Failed(str(e)) from e
+    try: archives.download(a.root, parts, a.mirror or archives.MIRROR, lambda text: print(text, flush=True))
+    except archives.Stopped as e: raise notebook.Failed(str(e)) from e
     finally: run.unlock(to)
 
 def data(a): # the parsed options

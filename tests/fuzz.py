@@ -225,10 +225,10 @@ class Lab:
         assert fine, m['AP_box'] # the truth itself is right, unless no rounding is forgiven
 
     def verify(self, name, root): # json, and a text for a terminal
-        from sshpe.data import download
-        r = download.verify(name, root, ['train'])
+        from sshpe.data import archives
+        r = archives.verify(name, root, ['train'])
         json.dumps(r)
-        for line in download.lines(r): assert '\n' not in line and line.encode()
+        for line in archives.lines(r): assert '\n' not in line and line.encode()
 
     # ------ data sets
 
@@ -563,7 +563,7 @@ class Lab:
         return Target('page', [f.read_bytes()], shake, read, 5)
 
     def archive(self):
-        from sshpe.data.download import unpack
+        from sshpe.data.archives import unpack
         out = io.BytesIO()
         with zipfile.ZipFile(out, 'w') as z:
             for n in ('annotations/a.json', 'val2017/1.jpg', 'val2017/2.jpg'): z.writestr(n, 'x'*100)

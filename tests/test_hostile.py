@@ -3,7 +3,7 @@ import ast, io, json, os, pickle, shutil, struct, subprocess, sys, time, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
-from sshpe.data import coco, download, sources
+from sshpe.data import coco, archives, sources
 from sshpe.runs import result, run, training
 from sshpe.errors import InputError
 from sshpe.data.coco import whole_photos
@@ -90,7 +90,7 @@ def test_data_sets_carry_no_code(kind, mark, tmp_path):
     with pytest.raises(InputError): load('folder', root/'train')
     (root/'annotations/person_keypoints_train.json').write_bytes(bomb)
     with pytest.raises(InputError): load('people', root)
-    assert not download.verify('people', root, ['train'])['usable']
+    assert not archives.verify('people', root, ['train'])['usable']
 
 
 @every_bomb
@@ -213,7 +213,7 @@ def test_json_cannot_leave_the_data_s_folder(name, file, tmp_path, watched):
     assert any("points out of the photos' folder" in s for s in e.value.problems) or not out
     with pytest.warns(UserWarning, match='left out'): p = load(data_name, root, 'train', 'drop', boxes)
     assert all(f in ('000001.png', '000003.png', '1.jpg', '000001.jpg') for f in p.files)
-    if not boxes: assert not download.verify(name, root, ['train'], decode=True)['splits']['train']['problems'] == {}
+    if not boxes: assert not archives.verify(name, root, ['train'], decode=True)['splits']['train']['problems'] == {}
 
 
 def test_links_of_the_owner_are_followed(tmp_path):
@@ -246,7 +246,7 @@ def test_archives_cannot_leave_their_folder(name, tmp_path):
     root = tmp_path/'coco'; (root/'.download').mkdir(parents=True)
     f = root/'.download/a.zip'
     with zipfile.ZipFile(f, 'w') as z: z.writestr('val2017/1.jpg', 'x'); z.writestr(name, 'hostile')
-    with pytest.raises(InputError, match='would land outside'): download.unpack(f, root, ('val2017',))
+    with pytest.raises(InputError, match='would land outside'): archives.unpack(f, root, ('val2017',))
     assert sorted(p.name for p in tmp_path.rglob('*')) == ['.download', 'coco']
 
 
@@ -255,7 +255,7 @@ def test_archives_bring_no_links(tmp_path):
     f, link = root/'.download/a.zip', zipfile.ZipInfo('val2017/1.jpg')
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(f, 'w') as z: z.writestr(link, '../../../secret')
-    with pytest.raises(InputError, match='would land outside'): download.unpack(f, root, ('val2017',))
+    with pytest.raises(InputError, match='would land outside'): archives.unpack(f, root, ('val2017',))
     assert not (root/'val2017').exists()
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from sshpe.data import download
+from sshpe.data import archives
 from sshpe.errors import InputError
 from sshpe.cli import main
 from sshpe.data.registry import READERS
-from sshpe.data.download import Archive, ARCHIVES, download, FACTS, fetch, kinds, lines, members, Stopped, unpack, verify
+from sshpe.data.archives import Archive, ARCHIVES, download, FACTS, fetch, kinds, lines, members, Stopped, unpack, verify
 
 from test_sources import BOXES, aic_entry, box, listing, mpii_entry, write_aic, write_mpii
 
@@ -265,7 +265,7 @@ def small(server, monkeypatch):
     server.files = {'zips/val2017.zip': zipped(val2017__a_DOT_jpg=BODY, val2017__b_DOT_jpg=b'b'), 'annotations/annotations_trainval2017.zip': zipped(
         **{f'annotations__person_keypoints_{s}2017_DOT_json': b'{}' for s in ('train', 'val')}, annotations__captions_val2017_DOT_json=b'{}')}
     table = {p: tuple(replace(a, hash='sha256:'+hashlib.sha256(server.files[a.path]).hexdigest()) for a in ARCHIVES[p]) for p in ('annotations', 'val2017')}
-    monkeypatch.setattr(download, 'ARCHIVES', table)
+    monkeypatch.setattr(archives, 'ARCHIVES', table)
     return server
 
 
@@ -377,7 +377,7 @@ def test_broken_archives_leave_nothing(tmp_path):
 def test_no_room_keeps_the_archive(tmp_path, monkeypatch):
     import collections
     (tmp_path/'v.zip').write_bytes(zipped(val2017__a_DOT_jpg=b'12345'))
-    monkeypatch.setattr(download.shutil, 'disk_usage', lambda p: collections.namedtuple('d', 'free')(4))
+    monkeypatch.setattr(archives.shutil, 'disk_usage', lambda p: collections.namedtuple('d', 'free')(4))
     with pytest.raises(InputError, match='no room to unpack'): unpack(tmp_path/'v.zip', tmp_path, ('val2017',))
     assert tree(tmp_path) == {'v.zip': (tmp_path/'v.zip').stat().st_size}
 
@@ -392,8 +392,8 @@ def test_what_is_there_stays(tmp_path):
 def test_killed_and_continued(small, tmp_path):
     "kill -9 in the middle of a slow download; the same command goes on from there."
     small.slow = .5
-    a = download.ARCHIVES['val2017'][0]
-    code = (f'from sshpe.data import download; download.ARCHIVES = dict(val2017=(download.Archive({a.path!r}, "", {a.hash!r}, {a.gives!r}),)); '
+    a = archives.ARCHIVES['val2017'][0]
+    code = (f'from sshpe.data import archives; archives.ARCHIVES = dict(val2017=(archives.Archive({a.path!r}, "", {a.hash!r}, {a.gives!r}),)); '
             f'from sshpe.cli import main; raise SystemExit(main(["data", "download", "coco", "--root", {str(tmp_path/"coco")!r}, "--part", "val2017", "--mirror", {small.url!r}]))')
     part = tmp_path/'coco/.download/val2017.zip.part'
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
