@@ -20,7 +20,7 @@ from ..ssl.uncertainty import deviation
 LAYERS = ('raw', 'pooled', 'thresholded', 'refined', 'uncertainty', 'truth')
 
 def before_gate(k, # `Looks` at one person
-                o, # their `Opinion`
+                o, # their `PseudoLabels`
                 net:int, # number of the network
                 p, # preset
                )->tuple: # {layer: (J,h,w)}, (J,2) where the pool peaks in crop pixels

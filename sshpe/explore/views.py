@@ -133,7 +133,7 @@ def won_chart(heights, # (V,J) height of each view's peak
     return chart('won', marks, ('joint', -.6, J+3, ticks), ('peak in the upright frame', 0, 1.2), 780, 170, title=title)
 
 def said(k, # `Looks` at one person
-         o, # their `Opinion`
+         o, # their `PseudoLabels`
          net:int, # number of the network
          won, # (J,) number of the winning view
          p, # preset
