@@ -8,7 +8,7 @@ __all__ = ['DEMO', 'DEMO_STEPS', 'JOBS', 'train', 'evaluate', 'recipes', 'runs',
            'bench_options', 'use', 'source', 'data_options', 'parser', 'main']
 
 # %% ../nbs/components/20_cli.ipynb #24d65890
-import json, os, sys
+import json, sys
 from pathlib import Path
 from .errors import InputError, choose, need
 from .runs import command
@@ -269,15 +269,9 @@ JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, 
 def main(argv=None, # the words after `sshpe`
         )->int: # exit code
     "The command `sshpe`."
-    try:
-        argv = sys.argv[1:] if argv is None else list(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    def job():
         if argv and not argv[0].startswith('-'): choose(argv[0], JOBS, 'command')
         a = parser().parse_args(argv)
         JOBS[a.job](a)
-        return 0
-    except InputError as e: print(f'sshpe: {e}', file=sys.stderr); return 2
-    except KeyboardInterrupt: print('sshpe: stopped; the same command goes on', file=sys.stderr); return 130
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1); return 0
-    except Exception as e:
-        if type(e).__name__ != 'Failed': raise
-        print(f'sshpe: {e}', file=sys.stderr); return 1
+    return command.exit_code(job)

@@ -204,7 +204,7 @@ def test_costs_are_measured_scaled_or_assumed(sticks, tmp_path):
     os.renames(tmp_path/'x', done.where)
     f = run.read(done.where/'config.json'); f['config'] = run.as_json(done.config); f['preset']['steps'] = 900; (done.where/'config.json').write_text(json.dumps(f))
     m = run.read(done.where/'metrics.json'); m['seconds'] = 100.; (done.where/'metrics.json').write_text(json.dumps(m))
-    cost = {(j.config.recipe, j.config.labels): c for j, c in costs(jobs).items()}
+    cost = {(j.config.recipe, j.config.labels): c for j, c in costs(jobs, [j for j in jobs if status(j) == 'finished']).items()}
     assert cost['supervised', 8] == cost['supervised', 16] == (pytest.approx(100+costs_.OVERHEAD), 'measured')
     ratio = passes(*recipe('pose-mum', 'tiny'), 900)/passes(*recipe('supervised', 'tiny'), 900)
     assert cost['pose-mum', 8] == (pytest.approx(100*ratio+costs_.OVERHEAD), 'scaled')

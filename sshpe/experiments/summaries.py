@@ -73,7 +73,7 @@ def outdated(d:dict, # from `summary`, or a run's config.json
     odd, now = [], settle(run.config({**d['config'], 'weights': '', 'unlabelled': ''}))
     for part, value in zip(('recipe', 'preset'), now):
         then = d.get(part, {})
-        if part == 'recipe': then = dict(stored(*field) for field in then.items())
+        if part == 'recipe': then = stored(then)
         usual = {f.name: run.plain(run.default(f)) for f in fields(value) if f.name not in ANY}
         odd += [k for k in usual if five_digits(then.get(k, usual[k])) != five_digits(run.plain(getattr(value, k)))]
     return odd

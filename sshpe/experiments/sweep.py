@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'STOPPED', 'MAIN', 'ENGINES', 'grid_file', 'read_yaml', 'settings', 'expanded', 'Job', 'configured', 'plan',
-           'held', 'misfit', 'status', 'reason', 'attempt', 'cores', 'surroundings', 'local', 'inside', 'on_ray', 'dry',
-           'fraction', 'board', 'reports', 'watching', 'sweep']
+           'held', 'misfit', 'status', 'reason', 'attempt', 'cores', 'surroundings', 'local', 'inside', 'on_ray',
+           'finished', 'dry', 'fraction', 'board', 'reports', 'watching', 'sweep']
 
 # %% ../../nbs/components/experiments/02_sweep.ipynb #890733d6
 import math, os, subprocess, sys, threading, time
@@ -13,12 +13,11 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from ..runs import run
 from ..errors import choose, InputError, need
 from ..files import write_atomic
 from .costs import ASSUMPTIONS, costs, hours
 from .summaries import name, outdated, setting
-from ..runs import command
+from ..runs import command, run
 from ..runs.command import words
 
 # %% ../../nbs/components/experiments/02_sweep.ipynb #492304e6
@@ -214,8 +213,7 @@ def inside(says, # words of `sshpe`
     "Train in this process."
     p = command.Parser('sshpe train'); command.train_options(p)
     with open(log, 'a', buffering=1) as f, redirect_stdout(f), redirect_stderr(f):
-        try: command.train(command.config_of(p.parse_args(says[1:]))); return 0
-        except InputError as e: print(f'sshpe: {e}'); return 2
+        try: return command.exit_code(lambda: command.train(command.config_of(p.parse_args(says[1:]))))
         except Exception:
             import traceback
             traceback.print_exc(file=f)
@@ -249,11 +247,17 @@ def on_ray(jobs:list, # of Jobs
 ENGINES = dict(local=local, ray=on_ray)
 
 # %% ../../nbs/components/experiments/02_sweep.ipynb #b1d8c358
+def finished(states:dict, # Job -> `status`
+            )->list: # of Jobs
+    "Those that are."
+    return [j for j, s in states.items() if s == 'finished']
+
 def dry(jobs:list, # of Jobs
         workers:int, # trainings at a time
        )->str:
     "What a sweep would do, setting by setting, and its cost."
-    cost, groups, states = costs(jobs), {}, {j: status(j) for j in jobs}
+    groups, states = {}, {j: status(j) for j in jobs}
+    cost = costs(jobs, finished(states))
     for j in jobs: groups.setdefault((j.block, setting(j.config)), []).append(j)
     rows = [dict(block=b, runs=s, seeds=','.join(str(j.config.seed) for j in g), finished=sum(states[j] == 'finished' for j in g), failed=sum(states[j] == 'failed' for j in g),
                  each=hours(cost[g[0]][0]), known=cost[g[0]][1]) for (b, s), g in groups.items()]
@@ -319,7 +323,8 @@ def sweep(jobs:list, # from `plan`
     "Make all runs that are not finished; raises `InputError` where the engine or a variable of the environment is missing."
     for j in jobs: need('$' not in ''.join(map(str, words(j.config))), f'{j.where.name} needs a variable of the environment: {" ".join(words(j.config))}')
     run_all, workers = ENGINES[choose(engine, ENGINES, 'engine')], workers or cores()
-    states, cost = {j: status(j) for j in jobs}, costs(jobs)
+    states = {j: status(j) for j in jobs}
+    cost = costs(jobs, finished(states))
     todo = [j for j in jobs if states[j] in ('new', 'unfinished') or retry and states[j] == 'failed']
     def look():
         for j in todo:

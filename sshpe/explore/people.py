@@ -23,12 +23,11 @@ from .base import Explorer, Memory, State
 from .panels import Layer, Mark, Panel, QUANTITIES, view
 from ..pose.heatmap import decode, encode
 from ..data.batch import fetch
-from ..ssl.pseudo import aggregate, Answers, pseudo_labels, PseudoLabels, teacher_input
+from ..ssl.pseudo import aggregate, Answers, filled, pseudo_labels, PseudoLabels, teacher_input
 from ..ssl.recipe import Setup
 from ..data.sources import people_of, source
 from ..models.ema import answering
 from ..runs.pictures import upright
-from ..ssl.pseudo import filled
 from ..pose.views import blackened, crops, one_frame, sample_views
 from ..models.device import layout
 
@@ -81,7 +80,7 @@ def look(x:result.Result, # networks
          i:int, # row of the person in it
          v:int, # number of the view; 0 is the upright one
          kind, # `Affine`: how views are drawn
-         weak:bool=True, # nothing is hidden in a weak view, whatever the recipe's `look` says
+         weak:bool=True, # nothing is hidden in a weak view, whatever the recipe's `teacher_perturbations` say
          seed:int=0, # of the view and of what is hidden
         ): # (2,3) the view, (3,H,W) its picture, (S,J,h,w) heatmaps in its own frame
     "What S teachers say about one view of one person."

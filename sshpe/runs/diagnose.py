@@ -11,11 +11,10 @@ from dataclasses import replace
 from ..data.batch import Batch, fetch, truth
 from ..data.crops import build_store
 from ..pose.heatmap import encode
-from ..ssl.pseudo import active_teachers, aggregate, Answers, ask_teachers, draw_views
+from ..ssl.pseudo import active_teachers, aggregate, Answers, ask_teachers, draw_views, filled
 from ..ssl.recipe import Setup
 from ..ssl.step import make_targets, mse, student_input, Targets
 from ..train.telemetry import agreement, shares, telemetry
-from ..ssl.pseudo import filled
 
 # %% ../../nbs/components/runs/05_diagnose.ipynb #f4f929e8
 def first_look(a:Answers, # the teachers' answers about all views

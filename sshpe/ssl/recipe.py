@@ -221,17 +221,16 @@ def present(key:str, # a field's name, today's or a former one
     key = '.'.join([FORMER.get(head, head), *rest])
     return key, FORMER_VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
 
-def stored(key:str, # a field's name in a run's config.json
-           value, # as it is there
-          ): # name, value
-    "As `present`; recipes once had their epochs under a name that is a preset's now."
-    return present('drop_epochs' if key == 'drops' else key, value)
+def stored(d:dict, # a recipe in a run's config.json
+          )->dict: # name -> value
+    "Its fields by today's names; recipes once had their epochs under a name that is a preset's now."
+    return dict(present('drop_epochs' if k == 'drops' else k, v) for k, v in d.items())
 
 def revived(kind, # a dataclass
             d:dict, # what `sshpe.runs.run.plain` made of one of its values
             **then): # fields that were something else before they had a name
     "A value from json. Fields that exist no more are left out, new ones have their default."
-    d = dict(stored(*field) for field in d.items()) if kind is Recipe else d
+    if kind is Recipe: d = stored(d)
     def value(v):
         if isinstance(v, list): return tuple(map(value, v))
         if isinstance(v, dict): return revived(known(v['kind']), v)

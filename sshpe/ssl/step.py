@@ -10,7 +10,7 @@ __all__ = ['mse', 'labelled_targets', 'supervised_loss', 'Targets', 'make_target
 from dataclasses import dataclass
 import torch
 from ..data.batch import Batch, truth
-from .denoise import located
+from .denoise import carried, cleaned, located
 from ..models.device import layout, to
 from ..pose.heatmap import encode, inside
 from ..models.posenet import no_hook
@@ -18,7 +18,7 @@ from .oracle import corrected
 from .perturb import perturb
 from .pseudo import aggregate, ask_teachers, draw_views, PseudoLabels, Views
 from .recipe import Setup
-from ..pose.views import compose, crops, invert, move, sample_views, shown
+from ..pose.views import compose, crops, invert, sample_views, shown
 
 # %% ../../nbs/components/ssl/11_step.ipynb #e7591562
 def mse(y:torch.Tensor, # (B,J,h,w) predicted
@@ -74,9 +74,8 @@ def make_targets(pseudo:PseudoLabels, # of these people
     P, R = pseudo.chosen.flatten(0, 1), compose(M[:,v], invert(M[:,0])).repeat(S, 1, 1)  # all students at once
     tau = pseudo.tau.expand(S, B, 1).flatten(0, 1) if torch.is_tensor(pseudo.tau) else pseudo.tau
     xy, height = located(P, R, setup.flip, p.stride, p.decode if r.refined else 'argmax')
-    if r.refined: T, kept = encode(xy, p.map, p.stride, p.sigma, p.exact), (height > tau) & inside(xy, p.map, p.stride)
-    else: T, kept = move(P, R, p.stride, setup.flip), height > tau
-    T, w, xy = (x.unflatten(0, (S, B)) for x in (T, kept.float(), xy))
+    T, w = cleaned(xy, height, p.map, tau, p.stride, p.sigma, p.exact) if r.refined else carried(P, R, setup.flip, height, tau, p.stride)
+    T, w, xy = (x.unflatten(0, (S, B)) for x in (T, w, xy))
     if r.oracle: T, w = corrected(T, w, truth(b, M[:,v], p.size, setup.flip), r.oracle, p)
     return Targets(v, T, w, xy, looked_at(M, v, setup) if r.strong_cut == 'canvas' else None)
 
