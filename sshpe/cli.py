@@ -30,7 +30,7 @@ def evaluate(a): # the parsed options
     where = Path(a.run)/'evaluate'/(f'{data}-{a.split}' + '-boxes'*bool(a.boxes) + '-flip'*a.flip)
     given = dict(run=str(a.run), data=data, root=root, split=a.split, boxes=a.boxes, flip=a.flip, device=a.device, out=str(where))
     notebook.execute(run.home()/'nbs/runs/evaluate.ipynb', where/'evaluate.ipynb', given)
-    m = run.figures(where)
+    m = run.read_metrics(where)
     print(json.dumps(m) if a.json else f'{scores(m)}\n{where/"evaluate.ipynb"}')
 
 # %% ../nbs/components/20_cli.ipynb #b20fe35c
@@ -38,9 +38,9 @@ def recipes(a): # the parsed options
     "What can be trained, and the rows of the papers' tables that it stands for."
     from dataclasses import asdict
     from sshpe.ssl.methods import RECIPES
-    from sshpe.runs.run import columns, plain
+    from sshpe.runs.run import columns, as_plain
     tables = lambda r: '; '.join(dict.fromkeys(f'{x.paper} {x.table}' for x in r.rows))
-    fields = lambda r: {k: v for k, v in plain(r).items() if k not in ('kind', 'name', 'about', 'rows')}
+    fields = lambda r: {k: v for k, v in as_plain(r).items() if k not in ('kind', 'name', 'about', 'rows')}
     def entry(r): # the first row stands for itself, all of them under `rows`
         x = r.rows[0]
         return dict(name=r.name, about=r.about, paper=x.paper, table=x.table, row=x.row, rows=[*map(asdict, r.rows)], fields=fields(r))
@@ -125,7 +125,7 @@ DEMO_STEPS = 2000 # for a first look: a bit more than half of the mini scale's
 def demo(a): # the parsed options
     "Train three recipes on the shipped people and compare them."
     from sshpe.runs import notebook, run
-    out = Path(a.out or run.home()/'runs/demo')
+    out = Path(a.out or run.workplace()/'runs/demo')
     same = ['--preset', a.preset, '--labels', a.labels, '--root', a.root, '--seed', a.seed, '--steps', a.steps or (DEMO_STEPS if a.preset == 'mini' else 0)]
     left = {r: ['train', '--recipe', r, '--out', out/r, *same] for r in DEMO if run.state(out/r) != 'finished'}
     codes = notebook.side_by_side(left, say=lambda text: print(text, flush=True))
@@ -140,7 +140,7 @@ def sweep(a): # the parsed options
     "Make the runs of a grid, or say what they would cost."
     from sshpe.experiments import sweep
     from sshpe.runs import notebook
-    jobs, workers = sweep.plan(a.grid, a.out), a.workers or sweep.cores()
+    jobs, workers = sweep.plan(a.grid, a.out), a.workers or sweep.allowed_cores()
     if a.dry_run: return print(sweep.dry(jobs, workers))
     states = sweep.sweep(jobs, a.workers, a.engine, a.retry)
     if bad := sum(s == 'failed' for s in states.values()):
@@ -150,7 +150,7 @@ def collect(a): # the parsed options
     "Write finished runs down."
     from sshpe.experiments import summaries
     from sshpe.runs import run
-    said = summaries.collect(a.runs or run.home()/'runs/mini', a.to or run.home()/'data/results/mini', summaries.TUNING if a.tuning else summaries.SEEDS)
+    said = summaries.collect(a.runs or run.workplace()/'runs/mini', a.to or run.workplace()/'data/results/mini', summaries.TUNING if a.tuning else summaries.SEEDS)
     for n, what in said.items():
         if what not in ('known', 'written'): print(f'{n}: left out, {what}')
     print(f'{sum(s in ("known", "written") for s in said.values())} runs, {sum(s == "written" for s in said.values())} of them new')
@@ -158,7 +158,7 @@ def collect(a): # the parsed options
 def claims(a): # the parsed options
     "What both papers claim, and what our runs say."
     from sshpe.experiments import summaries, paper_claims
-    known = summaries.results(a.results or None)
+    known = summaries.summaries(a.results or None)
     if not known and not a.results:
         known = summaries.first_ledger()
         print('These runs are of the first miniature (96x64, 900 steps); those of the present scale are not collected yet.', file=sys.stderr)
@@ -186,9 +186,9 @@ def evidence_options(add): # function that adds a command
 def bench(a): # the parsed options
     "Measure the kit's speed."
     from sshpe.bench import rows
-    from sshpe.bench.timing import shown
+    from sshpe.bench.timing import table_row
     def tell(row):
-        x = shown(row)
+        x = table_row(row)
         print(f"{x['ok']:4}{x['name']:36} {x['ours']:>8} {x['theirs']:>8} {x['unit']:5} ratio {x['ratio']:>6} {x['target']:7} {row['note']}".rstrip(), flush=True)
     d = rows.bench(a.only, a.quick, (lambda row: None) if a.json else tell)
     met, missed = (sum(r['ok'] is v for r in d['rows']) for v in (True, False))

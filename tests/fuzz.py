@@ -403,7 +403,7 @@ class Lab:
             kv = [m.partition('=') for m in more]
             paths = {k: v for k, _, v in kv if k in ('root', 'out', 'split', 'weights')}
             c = run.config(dict(unlabelled=text, **paths, override={k: value(v) for k, _, v in kv if k not in paths}))
-            settle(c); run.as_json(c); run.names(text)
+            settle(c); run.as_json(c); run.source_names(text)
             if run.folder(c).parent != ROOT/'runs': run.admit(c)
         return Target('line', [s.encode() for s in seeds], twist_text, read, 10)
 
@@ -473,7 +473,7 @@ class Lab:
         from sshpe.runs import result, run
         def look(folder):
             self.about(folder)
-            m = run.figures(folder)
+            m = run.read_metrics(folder)
             cli.scores(m)
         return self.in_run('metrics', 'metrics.json', twist_json, look, 8)
 
@@ -542,7 +542,7 @@ class Lab:
         names = sorted((ROOT/'data/results/first').glob('*.json'))[:1]
         def read(b):
             (folder/names[0].name).write_bytes(b)
-            paper_claims.report(paper_claims.verdicts(summaries.results(folder)))
+            paper_claims.report(paper_claims.verdicts(summaries.summaries(folder)))
         return Target('summary', [p.read_bytes() for p in names], twist_json, read, 3)
 
     # ------ caches and archives

@@ -6,7 +6,7 @@ from PIL import Image
 import helpers
 from sshpe.bench import pipeline, rows, timing, rivals
 from sshpe.errors import InputError
-from sshpe.bench.timing import Row, shown, rounded, turns
+from sshpe.bench.timing import Comparison, table_row, rounded, turns
 from sshpe.pose.heatmap import decode, encode
 from sshpe.models.posenet import build, folded
 from sshpe.ssl.mum import masks, mix, unmix
@@ -19,20 +19,20 @@ some = st.floats(.01, 1e4)
 
 @given(some, some, some)
 def test_a_ratio_says_how_much_of_theirs_or_how_many_times_as_fast(a, b, t):
-    low, high = Row('x', '', a, b, t), Row('x', '', a, b, t, 'higher')
+    low, high = Comparison('x', '', a, b, t), Comparison('x', '', a, b, t, 'higher')
     assert low.ratio == a/b and high.ratio == b/a and low.ok == (a/b <= t) and high.ok == (b/a >= t)
-    assert Row('x', '', a, target=t).ratio == a and Row('x', '', a, target=t).ok == (a <= t)
+    assert Comparison('x', '', a, target=t).ratio == a and Comparison('x', '', a, target=t).ok == (a <= t)
 
 def test_what_was_not_run_or_has_no_target_is_neither_good_nor_bad():
-    for row in (Row('x', '', note='not run: why'), Row('x', '', None, 2., 1.), Row('x', '', 1., 2.)): assert row.ok is None
-    assert Row('x', '').ratio is None and Row('x', '', 1., 2.).ratio == .5
+    for row in (Comparison('x', '', note='not run: why'), Comparison('x', '', None, 2., 1.), Comparison('x', '', 1., 2.)): assert row.ok is None
+    assert Comparison('x', '').ratio is None and Comparison('x', '', 1., 2.).ratio == .5
 
 def test_a_row_as_json_and_as_a_line():
-    d = Row('x', 'y', 1/3, 2., .5, note='n').plain()
+    d = Comparison('x', 'y', 1/3, 2., .5, note='n').plain()
     assert set(d) == FIELDS and json.loads(json.dumps(d)) == d and d['ours'] == .33333
-    assert shown(d) == dict(name='x', ours='0.333', theirs='2', unit='ms', ratio='0.167', target='≤ 0.5', ok='yes')
-    assert shown(Row('x', '', note='not run').plain()) == dict(name='x', ours='', theirs='', unit='', ratio='', target='', ok='-')
-    assert shown(Row('x', '', 1., 12345., 2, 'higher').plain())['ratio'] == '12345'
+    assert table_row(d) == dict(name='x', ours='0.333', theirs='2', unit='ms', ratio='0.167', target='≤ 0.5', ok='yes')
+    assert table_row(Comparison('x', '', note='not run').plain()) == dict(name='x', ours='', theirs='', unit='', ratio='', target='', ok='-')
+    assert table_row(Comparison('x', '', 1., 12345., 2, 'higher').plain())['ratio'] == '12345'
 
 def test_tidy(): assert rounded({'a': (1/3, [2, 'x', None]), 'b': True}) == {'a': [.33333, [2, 'x', None]], 'b': True}
 
@@ -56,7 +56,7 @@ def test_slope_of_a_line(a, b):
 
 def test_painted_targets_pixel_by_pixel():
     xy = np.random.default_rng(0).uniform(-30, 290, (40, 2)).astype(np.float32)
-    H = rivals.paint(xy, (64, 48), 4, 2)
+    H = rivals.loader_target(xy, (64, 48), 4, 2)
     for h, (x, y) in zip(H, xy):
         c = int(x/4+.5), int(y/4+.5)
         truth = helpers.gaussian(c, (64, 48), 2)
@@ -65,7 +65,7 @@ def test_painted_targets_pixel_by_pixel():
         assert np.abs(h-truth).max() < 1e-6
     inside = xy[((xy > 4) & (xy < (188, 252))).all(1)]
     ours = encode(torch.from_numpy(inside+1.5), (64, 48), 4, 2, exact=False).numpy()
-    theirs = rivals.paint(inside, (64, 48))
+    theirs = rivals.loader_target(inside, (64, 48))
     assert np.abs(ours-theirs)[theirs > 0].max() < 1e-6 and ours[theirs == 0].max() < math.exp(-9/2)
 
 @pytest.mark.parametrize('how', ['quarter', 'dark'])
@@ -73,7 +73,7 @@ def test_read_points_one_by_one(how):
     r = np.random.default_rng(1)
     H = np.stack([[helpers.gaussian(r.uniform((5, 5), (18, 26)), (32, 24), 2)+.05*r.random((32, 24)) for _ in range(3)] for _ in range(5)]).astype(np.float32)
     M = r.normal(size=(5, 2, 3))
-    xy, s = rivals.read(H, M, how, 2)
+    xy, s = rivals.read_points(H, M, how, 2)
     truth = np.array([[m@[*helpers.peak(h.astype(float), how, 2), 1] for h in maps] for maps, m in zip(H, M)])
     assert np.abs(xy-truth).max() < 1e-3 and np.array_equal(s, H.max((-2, -1)))
     ours = decode(torch.from_numpy(H), 1, how, 2)[0].numpy()
@@ -94,7 +94,7 @@ def test_a_rivals_crop_is_the_photo_at_the_crops_places(monkeypatch):
 
 def test_strong_views_keep_their_middle_and_are_repeatable():
     x = torch.zeros(3, 1, 33, 33); x[:,:,16,16] = 1
-    a, b = (rivals.strong(x, np.random.default_rng(4)) for _ in range(2))
+    a, b = (rivals.rival_strong(x, np.random.default_rng(4)) for _ in range(2))
     assert torch.equal(a, b) and a[:,0,16,16].min() > .5
 
 @given(st.integers(0, 2**32), st.sampled_from([(4, (4, 4)), (2, (2, 3)), (8, (1, 2))]))
@@ -189,10 +189,10 @@ def test_an_unknown_part_is_refused():
 @pytest.mark.parametrize('name, without', [('bench', {'explore', 'demo'}), ('bench-fp32', {'gpu'})])
 def test_the_stored_tables_are_whole(name, without):
     d = json.loads((home()/f'data/results/{name}.json').read_text())
-    assert d['quick'] is False and set(d['curves']) == set(rows.CURVES) and all(set(r) == FIELDS for r in d['rows'])
+    assert d['quick'] is False and set(d['curves']) == set(rows.GROWTH) and all(set(r) == FIELDS for r in d['rows'])
     assert {r['name'].split('/')[0] for r in d['rows']} >= set(rows.GROUPS)-without
     for r in d['rows']:
-        row = Row(**{k: r[k] for k in FIELDS-{'ratio', 'ok'}})
+        row = Comparison(**{k: r[k] for k in FIELDS-{'ratio', 'ok'}})
         assert row.ok == r['ok'] and (row.ratio is None or row.ratio == pytest.approx(r['ratio'], rel=1e-3, abs=1e-4))
 
 def test_the_command_line(capsys):

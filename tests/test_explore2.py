@@ -25,7 +25,7 @@ from sshpe.evaluate.predict import heatmaps
 from sshpe.ssl.methods import recipe
 from sshpe.models.posenet import build, STAGES
 from sshpe.ssl.mum import Mix
-from sshpe.train.recorder import distances, from_bytes, in_bytes, LOGGED, mismatches, points, read_record, Recorder, write
+from sshpe.train.recorder import distances, from_bytes, in_bytes, LOGGED, mismatches, points, read_record, Recorder, write_arrays
 from sshpe.pose.skeleton import COCO17
 from sshpe.models.ema import average, copy_of
 from sshpe.pose.views import crops, keyed
@@ -315,7 +315,7 @@ def test_what_is_recorded(recorded, people):
     r = read_record(where)
     store = build_store(people, l.p.size, 1.)[np.round(np.linspace(0, N-1, 8)).astype(int)]
     assert r.step.tolist() == [4, 8, 12] and r.networks == ('student', 'teacher') and r.joints == COCO17.joints and r.heat.shape == (3, 2, 8, 17, 24, 16) and r.recipe == 'pose-cons-ema-0.6'
-    assert np.allclose(r.xyv, store.keypoints) and (r.pictures == pictures.upright(store, np.arange(8))).all()
+    assert np.allclose(r.xyv, store.keypoints) and (r.pictures == pictures.without_margin(store, np.arange(8))).all()
     for k, (row, [(t, s)]) in enumerate(kept):
         for name, f in (('student', s), ('teacher', t)):
             H = heatmaps([f.eval()], store.batch(np.arange(8)), l.p)[0].detach().numpy()
@@ -338,15 +338,15 @@ def test_a_run_that_goes_on_records_the_same(recorded, people, tmp_path):
 
 def test_files_are_whole_or_not_there(tmp_path, recorded, monkeypatch):
     f = tmp_path/'a.npz'
-    write(f, a=np.arange(3))
+    write_arrays(f, a=np.arange(3))
     monkeypatch.setattr(np, 'savez_compressed', lambda file, **a: (file.write(b'PK'), 1/0))
-    with pytest.raises(ZeroDivisionError): write(f, a=np.arange(4))
+    with pytest.raises(ZeroDivisionError): write_arrays(f, a=np.arange(4))
     monkeypatch.undo()
     assert np.load(f)['a'].tolist() == [0, 1, 2] and [p.name for p in tmp_path.iterdir()] == ['a.npz']
 
 def test_bad_recordings_are_refused(tmp_path, recorded):
     with pytest.raises(InputError, match='no recording'): read_record(tmp_path)
-    for how, words in ((lambda f: f.write_bytes(f.read_bytes()[:500]), 'not a whole piece'), (lambda f: write(f, step=3), 'different'),
+    for how, words in ((lambda f: f.write_bytes(f.read_bytes()[:500]), 'not a whole piece'), (lambda f: write_arrays(f, step=3), 'different'),
                        (lambda f: np.savez(open(f, 'wb'), step=np.array([{}], dtype=object)), 'not a whole piece')):
         d = shutil.copytree(recorded[1], tmp_path/'d', dirs_exist_ok=True)
         how(d/'00000008.npz')
@@ -363,7 +363,7 @@ def test_a_run_records_itself(done):
     r = read_record(done.where)
     size = sum(f.stat().st_size for f in (done.where/'record').iterdir())
     assert r.step.tolist() == [row['step'] for row in run.read_log(done.where/'log.csv')] and r.name == done.where.name and size < 2e6
-    shown = pictures.upright(store_of(done.val, networks(done.where)), np.round(np.linspace(0, len(done.val)-1, 8)).astype(int))
+    shown = pictures.without_margin(store_of(done.val, networks(done.where)), np.round(np.linspace(0, len(done.val)-1, 8)).astype(int))
     assert (r.pictures == shown).all()
 
 def test_only_the_first_process_records(monkeypatch, tmp_path):

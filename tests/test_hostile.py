@@ -65,7 +65,7 @@ def test_run_folders_carry_no_code(kind, done, mark, tmp_path):
             if name == 'state.pt': Learner(x.r, x.p, x.lab, x.unl, x.skeleton, 0, 'cpu').load(where/name)
             elif name == 'split.json': read_split(where/name)
             elif name == 'log.csv': run.read_log(where/name)
-            elif name == 'metrics.json': run.figures(where)
+            elif name == 'metrics.json': run.read_metrics(where)
             else: result.load(where, 'cpu')
         assert isinstance(run.runs(tmp_path), list)
 

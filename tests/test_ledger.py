@@ -48,7 +48,7 @@ def test_every_cell_can_be_run():
     for c in cells().values():
         assert c.recipe in RECIPES and c.network in ('student', 'ensemble', 'teacher')
         settle(run.config(dict(recipe=c.recipe, preset='paper', data='coco', **command.pairs(c.settings.split()))))
-        if c.mini: r, _ = settle(paper_claims.config_of(c))
+        if c.mini: r, _ = settle(paper_claims.cell_config(c))
         else: assert c.note
         if c.mini and c.network == 'ensemble': assert r.students == 2
         stands.setdefault(c.paper, set()).add(c.recipe)
@@ -60,7 +60,7 @@ def test_every_cell_can_be_run():
 def test_shipped_grids_hold_every_run_of_the_ledger():
     from sshpe.experiments.sweep import plan
     planned = {j.where.name for g in ('tables-mini', 'main-mini') for j in plan(g)}
-    left = {paper_claims.setting_of(c) for c in cells().values() if c.mini and summaries.name(paper_claims.config_of(c)) not in planned}
+    left = {paper_claims.setting_of(c) for c in cells().values() if c.mini and summaries.name(paper_claims.cell_config(c)) not in planned}
     assert left == {f'{r}+K={k}-people-100' for r in ('denoise-select', 'multi-view-refine') for k in (3, 6, 8)}   # of the figure, but of no claim
 
 
@@ -137,7 +137,7 @@ def fake(recipe, seed, AP, labels=100, PCK=60., extra=''):
     nets = ('student1', 'student2') if RECIPES[recipe].students == 2 else ('student',)
     scores = {k: dict(AP_box=AP, PCK=PCK, PCK_meta={}) for k in nets} | ({'ensemble': dict(AP_box=AP+1, PCK=PCK)} if len(nets) == 2 else {})
     c = dict(recipe=recipe, labels=labels, seed=seed, preset='mini')
-    made = dict(zip(('recipe', 'preset'), map(run.plain, settle(run.config(c)))))
+    made = dict(zip(('recipe', 'preset'), map(run.as_plain, settle(run.config(c)))))
     return json.loads(json.dumps(dict(run=f'{recipe}{extra}-people-{labels}-s{seed}', config=c, **made, networks=scores, curve=dict(lr=[]), seconds=1.)))
 
 
@@ -197,7 +197,7 @@ def test_small_files(done, tmp_path):
     home = tmp_path/'runs'/summaries.name(c); shutil.copytree(done.where, home); shutil.copytree(done.where, tmp_path/'runs/other')
     said = summaries.collect(tmp_path/'runs', tmp_path/'small')
     assert said[home.name] == 'written' and 'parameters are those of' in said['other'] and summaries.collect(tmp_path/'runs', tmp_path/'small')[home.name] == 'known'
-    [d] = summaries.results(tmp_path/'small')
+    [d] = summaries.summaries(tmp_path/'small')
     text = (tmp_path/'small'/f'{home.name}.json').read_text()
     assert len(text) < 15000 and str(c.root) not in text and str(tmp_path) not in text and json.loads(text) == d
     m = run.read(done.where/'metrics.json')
@@ -207,7 +207,7 @@ def test_small_files(done, tmp_path):
     ankles = [m['strong_by_joint'][j] for j in (15, 16)]
     assert summaries.measured(d, 'strong.ankle') == pytest.approx(50*sum(ankles), rel=1e-4)
     (tmp_path/'small/x.json').write_text('{"run": 3}')
-    with pytest.raises(InputError, match='x.json'): summaries.results(tmp_path/'small')
+    with pytest.raises(InputError, match='x.json'): summaries.summaries(tmp_path/'small')
 
 
 def test_runs_of_an_older_definition_are_no_evidence(tmp_path):
@@ -216,7 +216,7 @@ def test_runs_of_an_older_definition_are_no_evidence(tmp_path):
     older['recipe'].pop('teacher_perturbations'); older['preset'].pop('norm', None)   # fields that did not exist yet had their default
     for d in (new, old, older): (tmp_path/f'{d["run"]}.json').write_text(json.dumps(d))
     assert [summaries.outdated(d) for d in (new, old, older)] == [[], ['strong'], []]
-    assert [d['config']['seed'] for d in summaries.results(tmp_path)] == [0, 2]
+    assert [d['config']['seed'] for d in summaries.summaries(tmp_path)] == [0, 2]
 
 
 def test_unrest_and_level():
@@ -233,7 +233,7 @@ def test_unrest_and_level():
 def test_worth_lies_where_the_curve_is(score, levels):
     sizes = [50*2**i for i in range(len(levels))]
     curve = dict(zip(sizes, sorted(levels)))
-    n = summaries.worth(score, curve)
+    n = summaries.labels_needed(score, curve)
     if score < min(levels): assert n == 0
     elif score > max(levels): assert n == math.inf
     else: assert np.interp(math.log(n), np.log(sizes), sorted(levels)) == pytest.approx(score, abs=1e-6)
@@ -252,9 +252,9 @@ def test_command_line(capsys, tmp_path):
 
 
 def test_committed_results_are_evidence():
-    found = summaries.results()
+    found = summaries.summaries()
     for d in found:
         assert d['config']['seed'] in summaries.SEEDS and d['config']['preset'] == 'mini'
         assert d['steps'] == d['preset']['steps'] == (d['config']['steps'] or 900) and ('+steps=' in d['run']) == bool(d['config']['steps'])
         assert d['run'] == summaries.name(run.config({**d['config'], 'unlabelled': d['config']['unlabelled'].replace('people-wild', 'people:wild')}))
-    assert not any(paper_claims.config_of(c).steps for c in cells().values() if c.mini)  # verdicts rest on runs of 900 steps
+    assert not any(paper_claims.cell_config(c).steps for c in cells().values() if c.mini)  # verdicts rest on runs of 900 steps

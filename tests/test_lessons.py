@@ -127,7 +127,7 @@ def test_predictions():
 def test_silence_agrees_with_itself():
     lab, unl, val, s = collapse.world(4)
     silent = lambda x: torch.zeros(len(x), 17, *collapse.MAP)
-    b = collapse.some(unl, range(8))
+    b = collapse.some_people(unl, range(8))
     assert collapse.consistency_loss(silent, b, s.flip, 0).item() == 0
     assert collapse.consistency_loss(silent, b, s.flip, 0, clean=True).item() > 0
     assert len(lab.number) == 4 and len(unl.number) == 156 and len(val.number) == 40

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from scipy import stats
 import helpers
 from sshpe.errors import InputError
-from sshpe.ssl.occlusion import anywhere, covers, CutMix, Cutout, draws, halves, JointCutout, JointOcclusion, lay, near, partner, slid
+from sshpe.ssl.occlusion import anywhere, covers, CutMix, Cutout, person_draws, halves, JointCutout, JointOcclusion, lay, near, partner, slid
 
 ALL = Cutout(), JointCutout(), CutMix(), JointOcclusion()
 each = pytest.mark.parametrize('q', ALL, ids=lambda q: type(q).__name__)
@@ -67,9 +67,9 @@ def test_lay_and_slid_against_patches_one_after_the_other(seed):
 
 def test_draws_are_a_person_s_own():
     x, who = torch.zeros(1), np.arange(500)
-    u = draws(x, 4, who, 1, 2)
+    u = person_draws(x, 4, who, 1, 2)
     assert u.shape == (500, 4) and u.dtype == torch.float32 and 0 < u.min() and u.max() < 1
-    assert torch.equal(draws(x, 4, who[100:120], 1, 2), u[100:120])
+    assert torch.equal(person_draws(x, 4, who[100:120], 1, 2), u[100:120])
     assert stats.kstest(u.flatten().numpy(), 'uniform').pvalue > .001
 
 def test_half_sides_are_whole_numbers_from_10_to_19():

@@ -9,7 +9,7 @@ from sshpe.ssl.mum import Mix
 from sshpe.ssl.methods import HARD, recipe, RECIPES
 from sshpe.ssl.occlusion import JointCutout
 from sshpe.ssl.recipe import at_scale, fits, literal, MINI, override, PAPER, perturbations, Preset, PRESETS, Recipe, revived, Row
-from sshpe.runs.run import home, plain
+from sshpe.runs.run import home, as_plain
 from sshpe.runs.training import remembered
 from sshpe.pose.views import Affine, Beta, Normal, Uniform
 
@@ -219,7 +219,7 @@ def test_fits():
 @pytest.mark.parametrize('name', RECIPES)
 def test_a_recipe_and_its_scale_survive_json(name, preset):
     r, p = recipe(name, preset)
-    again = lambda v: json.loads(json.dumps(plain(v)))
+    again = lambda v: json.loads(json.dumps(as_plain(v)))
     assert revived(Recipe, again(r)) == replace(r, rows=()) and revived(Preset, again(p)) == p
 
 def test_a_run_of_the_first_miniature_is_what_it_was():
@@ -235,6 +235,6 @@ def test_former_names_mean_what_they_meant():
     assert old == new and recipe('denoise-select', 'tiny', selection='surer')[0].selection == 'uncertainty'
 
 def test_a_damaged_description_is_one_sentence():
-    r, p = map(plain, recipe('mum'))
+    r, p = map(as_plain, recipe('mum'))
     for spoil in (dict(weak={'kind': 'Secret'}), dict(weak={'rotation': 1}), dict(students='two'), dict(student_branches=[[{'kind': 'Mix', 'group': 0}]])):
         with pytest.raises(InputError): remembered(dict(config={}, recipe={**r, **spoil}, preset=p))

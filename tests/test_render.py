@@ -121,7 +121,7 @@ def test_wild_is_different(people):
 @pytest.mark.parametrize('kind', texture.PATTERNS)
 def test_textures_repeat_by_seed(kind):
     a, b, c = (texture.tile(np.random.default_rng(s), kind, texture.palette(np.random.default_rng(1), 'muted')) for s in (0, 0, 1))
-    assert (a == b).all() and (a != c).any() and a.shape == (texture.SIZE, texture.SIZE, 3) and 0 <= a.min() and a.max() <= 1
+    assert (a == b).all() and (a != c).any() and a.shape == (texture.TEXELS, texture.TEXELS, 3) and 0 <= a.min() and a.max() <= 1
 
 
 def test_lookup_is_bilinear():
@@ -154,20 +154,20 @@ def first_triangle(o, d, v, f):
 @needs_anny
 @pytest.mark.parametrize('split, i', [('train', 3), ('val', 11), ('wild', 5)])
 def test_same_seed_same_bytes(split, i):
-    from sshpe.render.people import jpeg, render
+    from sshpe.render.people import jpeg_bytes, render
     (a, x), (b, y), (c, _) = render(0, split, i), render(0, split, i), render(1, split, i)
-    assert jpeg(a) == jpeg(b) != jpeg(c) and x == y
+    assert jpeg_bytes(a) == jpeg_bytes(b) != jpeg_bytes(c) and x == y
 
 
 @needs_anny
 def test_shipped_pictures_come_from_this_code(people, read):
     "Another machine may round otherwise, so pictures are compared by eye's measure, labels within a tenth of a pixel."
-    from sshpe.render.people import jpeg, render
+    from sshpe.render.people import jpeg_bytes, render
     for i in (0, 17):
         im, anns = render(0, 'val', i)
         old = [a for a in read('val')['annotations'] if a['image_id'] == i + 1]
         assert len(old) == len(anns) and np.allclose(old[0]['keypoints'], anns[0]['keypoints'], atol=.11)
-        new = Image.open(io.BytesIO(jpeg(im)))
+        new = Image.open(io.BytesIO(jpeg_bytes(im)))
         assert np.abs(np.asarray(new, float) - np.asarray(Image.open(people/'val'/f'{i:06d}.jpg'), float)).mean() < 1
 
 
@@ -175,10 +175,10 @@ def test_shipped_pictures_come_from_this_code(people, read):
 @pytest.mark.parametrize('split, i', [('train', 0), ('train', 1), ('train', 4), ('wild', 2)])
 def test_visibility_by_brute_force(split, i):
     "A joint is seen only if the nearest of *all* triangles towards it is its own limb, near before it."
-    from sshpe.render.camera import build
-    from sshpe.render.people import GAP, key, OWN, stage, visibility
+    from sshpe.render.camera import traceable
+    from sshpe.render.people import JOINT_RADIUS, key, OWN, stage, visibility
     people, cam, scene, things, s = stage(key(0, split, i), split == 'wild')
-    mesh, (W, H) = build(s.v, s.f), cam.size
+    mesh, (W, H) = traceable(s.v, s.f), cam.size
     for k, p in enumerate(people):
         xy, v = visibility(cam, mesh, s, k, p, np.zeros((H, W), bool))
         for j, joint in enumerate(p.joints):
@@ -190,7 +190,7 @@ def test_visibility_by_brute_force(split, i):
             assert np.allclose(xy[j], (x, y))
             d = (joint - cam.o)/np.linalg.norm(joint - cam.o)
             f, t = first_triangle(cam.o, d, s.v, s.f)
-            gap, thick = np.linalg.norm(joint - cam.o) - t, GAP[j]*p.height/1.7 + p.look.loose + .01
+            gap, thick = np.linalg.norm(joint - cam.o) - t, JOINT_RADIUS[j]*p.height/1.7 + p.look.loose + .01
             skirt = s.owner[f] == 100 + k and 11 <= j <= 14
             own = (s.owner[f] == k and set(s.part[s.f[f]].tolist()) & OWN[j]) or skirt
             room = thick + .06*skirt - gap
@@ -201,14 +201,14 @@ def test_visibility_by_brute_force(split, i):
 @needs_anny
 def test_boxes_are_those_of_the_outline():
     "The box of a lone person in the frame is that of the painted pixels."
-    from sshpe.render.camera import build
-    from sshpe.render.people import key, label, paint, stage
+    from sshpe.render.camera import traceable
+    from sshpe.render.people import key, label, rendered, stage
     done = 0
     for i in range(12):
         people, cam, scene, things, s = stage(key(0, 'train', i), False)
         if len(people) > 1 or things: continue
-        mesh = build(s.v, s.f)
-        _, own = paint(scene, mesh, s, people, things, cam)
+        mesh = traceable(s.v, s.f)
+        _, own = rendered(scene, mesh, s, people, things, cam)
         a = label(cam, mesh, s, 0, people[0], own, np.zeros(own.shape[:2], bool))
         y, x = np.nonzero((own >= 0).any(-1))
         x0, y0, w, h = a['bbox']
@@ -220,10 +220,10 @@ def test_boxes_are_those_of_the_outline():
 
 @needs_anny
 def test_a_covered_joint_is_hidden():
-    from sshpe.render.camera import build
+    from sshpe.render.camera import traceable
     from sshpe.render.people import key, stage, visibility
     people, cam, scene, things, s = stage(key(0, 'train', 1), False)
-    mesh, (W, H) = build(s.v, s.f), cam.size
+    mesh, (W, H) = traceable(s.v, s.f), cam.size
     _, v = visibility(cam, mesh, s, 0, people[0], np.zeros((H, W), bool))
     _, c = visibility(cam, mesh, s, 0, people[0], np.ones((H, W), bool))
     assert (v == 2).any() and (c == np.minimum(v, 1)).all()
@@ -231,18 +231,18 @@ def test_a_covered_joint_is_hidden():
 
 @needs_anny
 def test_poses_keep_within_the_joints_limits():
-    from sshpe.render.person import posed, unit
+    from sshpe.render.person import posed, unit_vectors
     for i in range(30):
         p = posed(np.random.default_rng(i), bold=i % 2)
         for a, b, c in ((5, 7, 9), (6, 8, 10), (11, 13, 15), (12, 14, 16)):
             A, B, C = p.joints[[a, b, c]]
-            bend = np.degrees(np.arccos(np.clip(unit(B - A)@unit(C - B), -1, 1)))
+            bend = np.degrees(np.arccos(np.clip(unit_vectors(B - A)@unit_vectors(C - B), -1, 1)))
             assert bend < 158, p.pose
 
 
 @needs_anny
 def test_write_makes_a_readable_set(tmp_path):
-    from sshpe.render.people import write
-    out = write(tmp_path, 'val', n=3, seed=9, workers=1)
+    from sshpe.render.people import render_split
+    out = render_split(tmp_path, 'val', n=3, seed=9, workers=1)
     d = json.loads(out.read_text())
     assert len(d['images']) == 3 and all((tmp_path/'val'/i['file_name']).exists() for i in d['images'])

@@ -336,7 +336,7 @@ def test_log_comes_back(tmp_path_factory, rows):
 
 
 def test_plain_is_strict_json(done):
-    text = json.dumps(run.plain([done.recipe, done.preset, float('nan'), np.float32(1), Path('a')]), allow_nan=False)
+    text = json.dumps(run.as_plain([done.recipe, done.preset, float('nan'), np.float32(1), Path('a')]), allow_nan=False)
     assert json.loads(text)[0]['name'] == 'denoise-select'
 
 
@@ -408,7 +408,7 @@ def test_points_come_back_to_the_photo(done, sticks):
     from sshpe.data.crops import build_store
     val = load('people', sticks, 'val')
     s = build_store(val, (96, 64), 1.)
-    assert np.abs(training.in_photo(s.keypoints[..., :2], s.matrix) - val.keypoints[..., :2]).max() < 1e-3
+    assert np.abs(training.in_photos(s.keypoints[..., :2], s.matrix) - val.keypoints[..., :2]).max() < 1e-3
 
 
 @pytest.fixture(scope='module')

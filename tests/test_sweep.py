@@ -12,7 +12,7 @@ from sshpe.cli import main
 from sshpe.experiments.summaries import SEEDS, TUNING
 from sshpe.train.learner import Learner
 from sshpe.ssl.methods import recipe, RECIPES
-from sshpe.experiments.costs import costs, passes
+from sshpe.experiments.costs import costs, forward_passes
 from sshpe.experiments.sweep import attempt, board, dry, held, Job, plan, status
 
 SSHPE = [sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())']
@@ -74,7 +74,7 @@ def test_shipped_grids(name, capsys):
 def finish(j):
     "A finished run without training."
     j.where.mkdir(parents=True, exist_ok=True)
-    made = dict(zip(('recipe', 'preset'), map(run.plain, training.settle(j.config))))
+    made = dict(zip(('recipe', 'preset'), map(run.as_plain, training.settle(j.config))))
     (j.where/'config.json').write_text(json.dumps(dict(config=run.as_json(j.config), steps=12, **made)))
     (j.where/'metrics.json').write_text('{}')
 
@@ -193,7 +193,7 @@ def test_passes_are_what_networks_do(name):
     def count(module, args): seen[0] += len(args[0])*(3 if torch.is_grad_enabled() else 1)
     for f in {id(f): f for f in (*l.students, *l.teachers, *l.previous_teachers)}.values(): f.register_forward_pre_hook(count)
     l.fit()
-    assert passes(r, p, 10) == seen[0]
+    assert forward_passes(r, p, 10) == seen[0]
 
 
 def test_costs_are_measured_scaled_or_assumed(sticks, tmp_path):
@@ -206,7 +206,7 @@ def test_costs_are_measured_scaled_or_assumed(sticks, tmp_path):
     m = run.read(done.where/'metrics.json'); m['seconds'] = 100.; (done.where/'metrics.json').write_text(json.dumps(m))
     cost = {(j.config.recipe, j.config.labels): c for j, c in costs(jobs, [j for j in jobs if status(j) == 'finished']).items()}
     assert cost['supervised', 8] == cost['supervised', 16] == (pytest.approx(100+costs_.OVERHEAD), 'measured')
-    ratio = passes(*recipe('pose-mum', 'tiny'), 900)/passes(*recipe('supervised', 'tiny'), 900)
+    ratio = forward_passes(*recipe('pose-mum', 'tiny'), 900)/forward_passes(*recipe('supervised', 'tiny'), 900)
     assert cost['pose-mum', 8] == (pytest.approx(100*ratio+costs_.OVERHEAD), 'scaled')
     text = dry(jobs, 2)
     left = 3*(100+costs_.OVERHEAD)+4*(100*ratio+costs_.OVERHEAD)
@@ -216,7 +216,7 @@ def test_costs_are_measured_scaled_or_assumed(sticks, tmp_path):
 def test_steps_on_coco_follow_from_people():
     j = next(j for j in plan('coco-partial') if j.config.recipe == 'dual-pose' and j.config.labels == 1000)
     steps = 100*-(-(149_813-1000)//32)
-    assert costs_.arithmetic(j.config) == passes(*recipe('dual-pose', 'paper'), steps)*costs_.flops('resnet18', 256, (256, 192))
+    assert costs_.arithmetic(j.config) == forward_passes(*recipe('dual-pose', 'paper'), steps)*costs_.flops('resnet18', 256, (256, 192))
     assert costs_.flops('resnet50', 256, (256, 192)) == pytest.approx(2*5.46e9, rel=.01)   # mmpose's model zoo: 5.46 G multiply-adds
 
 

@@ -67,10 +67,10 @@ def _(): return collapsed(64)
 def collapsed(labels:int, # how many labelled people
              )->float: # 0..1
     "Mean peak after the collapse."
-    from sshpe.course.collapse import learn, look, tiny, world
+    from sshpe.course.collapse import learn, answers_of, tiny, world
     lab, unl, val, skeleton = world(labels)
     f = learn(tiny(), lab, unl, skeleton.flip, 0, 80)
-    return look(learn(f, lab, unl, skeleton.flip, 80, 200, hard=False), val)[1].mean().item()
+    return answers_of(learn(f, lab, unl, skeleton.flip, 80, 200, hard=False), val)[1].mean().item()
 
 # %% ../../nbs/components/course/02_answers.ipynb #866789ff
 @lru_cache

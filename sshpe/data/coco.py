@@ -8,12 +8,12 @@ __all__ = ['SIDES', 'FORM', 'COLUMNS', 'LARGE', 'INDEX', 'mirror_pairs', 'number
            'cache_folder', 'digest', 'keep', 'kept', 'indexed', 'read_coco', 'whole_photos', 'read_folder']
 
 # %% ../../nbs/components/data/03_coco.ipynb #6f09611d
-import contextlib, hashlib, json, numpy as np, os, sshpe
+import contextlib, hashlib, json, numpy as np, os
 from dataclasses import asdict, replace
 from pathlib import Path
 from .people import People, checked, photo_sizes, refuse
 from ..errors import InputError, choose, need
-from ..files import write_atomic
+from ..files import home, write_atomic
 from ..pose.skeleton import COCO17, Skeleton
 
 # %% ../../nbs/components/data/03_coco.ipynb #4ee5d379
@@ -186,9 +186,8 @@ def coco_index(annotations:Path, # the json
 # %% ../../nbs/components/data/03_coco.ipynb #cbb1847a
 def cache_folder()->Path:
     "Where stores are kept: $SSHPE_CACHE, or data/store of the repository, or the user's cache folder."
-    repo = Path(sshpe.__file__).resolve().parents[1]
-    home = repo/'data/store' if (repo/'settings.ini').is_file() else Path.home()/'.cache/sshpe'
-    return Path(os.environ.get('SSHPE_CACHE') or home)
+    cloned = (home()/'settings.ini').is_file()
+    return Path(os.environ.get('SSHPE_CACHE') or (home()/'data/store' if cloned else Path.home()/'.cache/sshpe'))
 
 def digest(path, # of the file
           )->str: # 64 hexadecimal digits

@@ -6,7 +6,7 @@
 __all__ = ['READERS', 'shipped', 'coco_layout', 'read_in_coco_layout', 'load', 'fingerprint']
 
 # %% ../../nbs/components/data/07_registry.ipynb #7edc7838
-import hashlib, sshpe
+import hashlib
 from pathlib import Path
 from .aic_mpii import read_aic, read_mpii
 from .boxes import detected
@@ -14,14 +14,14 @@ from .coco import read_coco, read_folder
 from .lsp import read_lsp
 from .people import People
 from ..errors import InputError, choose, need
+from ..files import home
 
 # %% ../../nbs/components/data/07_registry.ipynb #a5db6c82
 def shipped()->Path: # the folder
     "The rendered people that come with the kit; raises `InputError` where they are not here."
-    here = [*Path(sshpe.__file__).resolve().parents, Path.cwd(), *Path.cwd().parents]
-    found = [p/'data/people' for p in here if (p/'data/people/annotations').is_dir()]
-    need(found, 'the shipped people (data/people) are not here: run inside the repository, or give data and root')
-    return found[0]
+    people = home()/'data/people'
+    need((people/'annotations').is_dir(), f'the shipped people are not in {people}: install the kit again, from its repository or a wheel made of it, or give data and root')
+    return people
 
 # %% ../../nbs/components/data/07_registry.ipynb #857e2263
 def coco_layout(root, # of the data set

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEP', 'ANY', 'SEEDS', 'TUNING', 'METHODS', 'name', 'setting', 'five_digits', 'bare', 'public', 'summary', 'outdated',
-           'dump', 'collect', 'part', 'ripple', 'unrest', 'level', 'strong', 'score', 'measured', 'collected',
-           'results', 'first_ledger', 'sample', 'interval', 'paired', 'spoken', 'spot', 'worth']
+           'dump', 'collect', 'part', 'ripple', 'unrest', 'level', 'strong_share', 'mean_score', 'measured',
+           'collected', 'summaries', 'first_ledger', 'sample', 'interval', 'paired', 'spoken', 'spot', 'labels_needed']
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #911290f1
 import json, math, re
@@ -44,7 +44,7 @@ def bare(d:dict)->dict: # of a run's parameters or preset
 def public(config:dict)->dict: # a run's parameters
     "Those that mean something on another machine."
     here = 'root', 'out', 'split', 'device', 'processes'
-    names = run.names(config['unlabelled']) if config.get('unlabelled') else ''
+    names = run.source_names(config['unlabelled']) if config.get('unlabelled') else ''
     return bare({k: v for k, v in config.items() if k not in here}) | dict(unlabelled=names)
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #10db057c
@@ -54,7 +54,7 @@ def summary(where, # folder of a finished run
     from sshpe.data.coco import skeleton_of
     where = Path(where)
     need(run.state(where) == 'finished', f'{where} is not a finished run.')
-    f, m, log = run.facts(where), run.figures(where), run.read_log(where/'log.csv')
+    f, m, log = run.facts(where), run.read_metrics(where), run.read_log(where/'log.csv')
     about = {k: f[k] for k in ('recipe', 'preset', 'data', 'labelled', 'unlabelled', 'versions', 'commit', 'machine', 'cores', 'device', 'precision') if k in f}
     if about.get('preset'): about['preset'] = bare(about['preset'])
     curve, joints = {k: [r.get(k) for r in log] for k in dict.fromkeys(k for r in log for k in r)}, list(skeleton_of(f.get('skeleton')).joints)
@@ -74,8 +74,8 @@ def outdated(d:dict, # from `summary`, or a run's config.json
     for part, value in zip(('recipe', 'preset'), now):
         then = d.get(part, {})
         if part == 'recipe': then = stored(then)
-        usual = {f.name: run.plain(run.default(f)) for f in fields(value) if f.name not in ANY}
-        odd += [k for k in usual if five_digits(then.get(k, usual[k])) != five_digits(run.plain(getattr(value, k)))]
+        usual = {f.name: run.as_plain(run.default(f)) for f in fields(value) if f.name not in ANY}
+        odd += [k for k in usual if five_digits(then.get(k, usual[k])) != five_digits(run.as_plain(getattr(value, k)))]
     return odd
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #77527251
@@ -139,18 +139,18 @@ def level(d:dict, # from `summary`
     x = part(d, 'early', column)[-3:]
     return 100*sum(x)/len(x)/d['curve'][column][0] if x else None
 
-def strong(d:dict, # from `summary`
-           joint:str, # of both sides, e.g. 'ankle'
-          ): # percent; None without pseudo-labels
+def strong_share(d:dict, # from `summary`
+                 joint:str, # of both sides, e.g. 'ankle'
+                ): # percent; None without pseudo-labels
     "Share of a joint's peaks that came from strong views, of both sides."
     from sshpe.pose.skeleton import META7
     return 100*sum(d['strong_by_joint'][j] for j in META7[joint])/len(META7[joint]) if d.get('strong_by_joint') else None
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #cf9e1eb4
-def score(d:dict, # from `summary`
-          measure:str, # e.g. 'AP_box' or 'PCK_meta.wrist'
-          network:str='student', # 'student', 'ensemble' or 'teacher'
-         ): # percent, or None
+def mean_score(d:dict, # from `summary`
+               measure:str, # e.g. 'AP_box' or 'PCK_meta.wrist'
+               network:str='student', # 'student', 'ensemble' or 'teacher'
+              ): # percent, or None
     "A score: the mean over the networks of that kind."
     found = []
     for k, v in d['networks'].items():
@@ -165,8 +165,8 @@ def measured(d:dict, # from `summary`
     "A figure of a run."
     kind, _, rest = measure.partition('.')
     if kind in ('early', 'late'): return unrest(d, kind, rest)
-    if kind in ('level', 'strong'): return dict(level=level, strong=strong)[kind](d, rest)
-    return d.get('seconds') if kind == 'seconds' else score(d, measure, network)
+    if kind in ('level', 'strong'): return dict(level=level, strong=strong_share)[kind](d, rest)
+    return d.get('seconds') if kind == 'seconds' else mean_score(d, measure, network)
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #b30d7da6
 def collected(d:dict)->bool: # what a small file holds
@@ -180,9 +180,9 @@ def collected(d:dict)->bool: # what a small file holds
     return same and all(v is None or number(v) for x in c.values() for v in x) and (
         strong is None or isinstance(strong, list) and len(strong) == len(d['joints']) and all(map(number, strong)))
 
-def results(folder=None, # None: data/results/mini
-            current:bool=True, # only those whose recipe and preset are still the same
-           )->list: # of dicts from `summary`
+def summaries(folder=None, # None: data/results/mini
+              current:bool=True, # only those whose recipe and preset are still the same
+             )->list: # of dicts from `summary`
     "Every run that was written down; raises `InputError` where a file is not from `sshpe collect`."
     folder, out = Path(folder or run.home()/'data/results/mini'), []
     for p in sorted(folder.glob('*.json')):
@@ -192,12 +192,12 @@ def results(folder=None, # None: data/results/mini
     return out
 
 def first_ledger(which:str='first', # folder below data/results
-                )->list: # of dicts, as from `results`
+                )->list: # of dicts, as from `summaries`
     "Runs of the first miniature: crops of 96x64, 900 steps, strong views no harder than weak ones. They stand until the grids are trained again."
-    return results(run.home()/'data/results'/which, current=False)
+    return summaries(run.home()/'data/results'/which, current=False)
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #6ef60072
-def sample(found:list, # from `results`
+def sample(found:list, # from `summaries`
            of, # a Config, or the text of `setting`
            measure:str='AP_box', # see `measured`
            network:str='student', # see `measured`
@@ -250,9 +250,9 @@ def spot(ax, # matplotlib axes
     ax.plot(*point([at], [m]), **{**dict(marker='o', ms=5, c=colour, ls=''), **kw})
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #1b06fdca
-def worth(score:float, # of a method
-          supervised:dict, # labels -> score of supervised training
-         )->float: # labels; 0 below the smallest size, infinite above the largest
+def labels_needed(score:float, # of a method
+                  supervised:dict, # labels -> score of supervised training
+                 )->float: # labels; 0 below the smallest size, infinite above the largest
     "How many labels supervised training needs for a score."
     sizes = sorted(supervised)
     best = [max(supervised[m] for m in sizes if m <= n) for n in sizes]  # more labels are never worse

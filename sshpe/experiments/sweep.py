@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'STOPPED', 'MAIN', 'ENGINES', 'grid_file', 'read_yaml', 'settings', 'expanded', 'Job', 'configured', 'plan',
-           'held', 'misfit', 'status', 'reason', 'attempt', 'cores', 'surroundings', 'local', 'inside', 'on_ray',
-           'finished', 'dry', 'fraction', 'board', 'reports', 'watching', 'sweep']
+           'held', 'misfit', 'status', 'reason', 'attempt', 'allowed_cores', 'worker_environment', 'local',
+           'train_here', 'on_ray', 'finished', 'dry', 'fraction', 'board', 'reports', 'watching', 'sweep']
 
 # %% ../../nbs/components/experiments/02_sweep.ipynb #890733d6
 import math, os, subprocess, sys, threading, time
@@ -93,7 +93,7 @@ def plan(grid:str, # a path, or the name of a shipped grid
     "The runs of a grid, each once; raises `InputError` where two would share a folder, or there are too many."
     path = grid_file(grid)
     d, jobs = read_yaml(path), {}
-    folder = run.home()/Path(expanded(out or str(d.get('out') or f'runs/{path.stem}'))).expanduser()
+    folder = run.workplace()/Path(expanded(out or str(d.get('out') or f'runs/{path.stem}'))).expanduser()
     for i, block in enumerate(d['blocks'], 1):
         for values in settings(block, d.get('common') or {}):
             j = Job(configured(path.name, values, folder), i)
@@ -169,19 +169,19 @@ def attempt(j:Job, # a job
 # %% ../../nbs/components/experiments/02_sweep.ipynb #7538b7dc
 MAIN = 'from sshpe.cli import main; raise SystemExit(main())'
 
-def cores()->int:
+def allowed_cores()->int:
     "How many may be used."
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-def surroundings(workers:int, # trainings at a time
-                 slot:int=0, # number of this worker, from 0
-                 gpus:int=0, # how many GPUs there are
-                )->dict: # variables of the environment of a training
+def worker_environment(workers:int, # trainings at a time
+                       slot:int=0, # number of this worker, from 0
+                       gpus:int=0, # how many GPUs there are
+                      )->dict: # variables of the environment of a training
     "The package, its share of the cores, and a GPU of its own where there are several."
     import sshpe
     path = os.pathsep.join(filter(None, [str(Path(sshpe.__file__).parents[1]), os.environ.get('PYTHONPATH')]))
     mine = {'CUDA_VISIBLE_DEVICES': str(slot%gpus)} if gpus > 1 else {}
-    return {'PYTHONPATH': path, 'OMP_NUM_THREADS': str(max(1, cores()//workers)), 'PYTHONUNBUFFERED': '1', **mine}
+    return {'PYTHONPATH': path, 'OMP_NUM_THREADS': str(max(1, allowed_cores()//workers)), 'PYTHONUNBUFFERED': '1', **mine}
 
 # %% ../../nbs/components/experiments/02_sweep.ipynb #4f7df73a
 def local(jobs:list, # of Jobs
@@ -191,14 +191,14 @@ def local(jobs:list, # of Jobs
     from concurrent.futures import ThreadPoolExecutor, as_completed
     import queue, torch
     gpus = torch.cuda.device_count()
-    workers = workers or gpus or cores()
+    workers = workers or gpus or allowed_cores()
     slots = queue.SimpleQueue()
     for i in range(workers): slots.put(i)
     def train(says, log):
         slot = slots.get()
         try:
             with open(log, 'a') as f: return subprocess.run([sys.executable, '-c', MAIN, *says], stdout=f, stderr=f, stdin=subprocess.DEVNULL,
-                                                            env={**os.environ, **surroundings(workers, slot, gpus)}).returncode
+                                                            env={**os.environ, **worker_environment(workers, slot, gpus)}).returncode
         finally: slots.put(slot)
     with ThreadPoolExecutor(workers) as pool:
         todo = {pool.submit(attempt, j, train): j for j in jobs}
@@ -207,9 +207,9 @@ def local(jobs:list, # of Jobs
         finally: pool.shutdown(wait=False, cancel_futures=True)
 
 # %% ../../nbs/components/experiments/02_sweep.ipynb #073c0d1b
-def inside(says, # words of `sshpe`
-           log, # path of the log
-          )->int: # exit code
+def train_here(says, # words of `sshpe`
+               log, # path of the log
+              )->int: # exit code
     "Train in this process."
     p = command.Parser('sshpe train'); command.train_options(p)
     with open(log, 'a', buffering=1) as f, redirect_stdout(f), redirect_stderr(f):
@@ -231,12 +231,12 @@ def on_ray(jobs:list, # of Jobs
     gpus, cpus = int(have.get('GPU', 0)), int(have.get('CPU', 1))
     workers = workers or gpus or cpus
     share = dict(num_gpus=1) if gpus else dict(num_cpus=max(1, cpus//workers))
-    task = ray.remote(max_retries=3, runtime_env=dict(env_vars=surroundings(workers)), **share)(attempt)
+    task = ray.remote(max_retries=3, runtime_env=dict(env_vars=worker_environment(workers)), **share)(attempt)
     left, flying = list(jobs), {}
     while left or flying:
         while left and len(flying) < workers:
             j = left.pop(0)
-            flying[task.remote(j, inside)] = j
+            flying[task.remote(j, train_here)] = j
         for f in ray.wait(list(flying))[0]:
             j = flying.pop(f)
             try: yield j, ray.get(f)
@@ -322,7 +322,7 @@ def sweep(jobs:list, # from `plan`
          )->dict: # Job -> status
     "Make all runs that are not finished; raises `InputError` where the engine or a variable of the environment is missing."
     for j in jobs: need('$' not in ''.join(map(str, words(j.config))), f'{j.where.name} needs a variable of the environment: {" ".join(words(j.config))}')
-    run_all, workers = ENGINES[choose(engine, ENGINES, 'engine')], workers or cores()
+    run_all, workers = ENGINES[choose(engine, ENGINES, 'engine')], workers or allowed_cores()
     states = {j: status(j) for j in jobs}
     cost = costs(jobs, finished(states))
     todo = [j for j in jobs if states[j] in ('new', 'unfinished') or retry and states[j] == 'failed']

@@ -18,7 +18,7 @@ from .views import short
 from ..evaluate.metrics import oks
 from ..pose.skeleton import COCO17
 from ..data.sources import people_of, source
-from ..runs.pictures import upright
+from ..runs.pictures import without_margin
 
 # %% ../../nbs/components/explore/10_label.ipynb #55b331e2
 SKIPPED = (-1., -1.)
@@ -87,7 +87,7 @@ def pace(self:LabelExplorer): # seconds a joint over all people, or None before 
 @patch
 def scene(self:LabelExplorer, s): # a state -> rows, figures
     "The person, what was clicked; after the last joint the truth."
-    sk, image, xyv = COCO17, upright(self.people, [s.person])[0], self.people.keypoints[s.person]
+    sk, image, xyv = COCO17, without_margin(self.people, [s.person])[0], self.people.keypoints[s.person]
     k, n = marked(s.marks, len(sk)), len(s.marks)//2
     done = n == len(sk)
     ask = 'done' if done else f'click: {sk.joints[n].replace("_", " ")} ({n+1} of {len(sk)})'

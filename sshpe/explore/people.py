@@ -27,7 +27,7 @@ from ..ssl.pseudo import aggregate, Answers, filled, pseudo_labels, PseudoLabels
 from ..ssl.recipe import Setup
 from ..data.sources import people_of, source
 from ..models.ema import answering
-from ..runs.pictures import upright
+from ..runs.pictures import without_margin
 from ..pose.views import blackened, crops, one_frame, sample_views
 from ..models.device import layout
 
@@ -228,7 +228,7 @@ def small(store, # the `Store` of crops
          )->Panel:
     "A person in the strip."
     k = max(1, store.size[0]//64)
-    return view(f'person-{i}', upright(store, [i])[0,::k,::k], width=44, title=str(i), frame='', pick=True, chosen=chosen)
+    return view(f'person-{i}', without_margin(store, [i])[0,::k,::k], width=44, title=str(i), frame='', pick=True, chosen=chosen)
 
 def photo_panel(path, # of a picture
                 box, # (x, y, w, h) in photo pixels; () = the whole photo

@@ -16,7 +16,7 @@ from ..runs import result, run
 from ..errors import InputError, need
 from ..data.crops import build_store, Rows, Store, to_crop
 from ..data.registry import load
-from ..experiments.summaries import score
+from ..experiments.summaries import mean_score
 from .base import Explorer, State
 from .heatmaps import HeatmapExplorer
 from .mix import fact
@@ -26,7 +26,7 @@ from .teachers import RUNS
 from .views import short
 from ..train.learner import LOSSES
 from ..evaluate.metrics import per_person_oks, read_results
-from ..runs.pictures import upright
+from ..runs.pictures import without_margin
 
 # %% ../../nbs/components/explore/09_runs.ipynb #77d6b534
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ def told(where)->Told: # folder of a run, or .json of its summary
         d = run.read(where)
         need(all(isinstance(d.get(k), dict) for k in ('networks', 'curve', 'config')), f'{where} is not a summary of a run.')
         return Told(where.stem, where, tuple(d['joints']), d['networks'], d['curve'])
-    log, m = run.read_log(where/'log.csv'), run.figures(where) if run.state(where) == 'finished' else {}
+    log, m = run.read_log(where/'log.csv'), run.read_metrics(where) if run.state(where) == 'finished' else {}
     curve = {k: [r.get(k) for r in log] for k in dict.fromkeys(k for r in log for k in r)}
     return Told(where.name, where, tuple(run.facts(where)['skeleton']['joints']), m.get('networks', {}), curve)
 
@@ -119,7 +119,7 @@ class RunsExplorer(Explorer):
 
     def __init__(self, *places, # folders of runs, summaries, or folders of either; none: all that the repository holds
                  **state): # fields of `State`
-        home = [p for p in (run.home()/'data/networks', run.home()/'data/results/first', run.home()/'runs') if p.is_dir()]
+        home = [p for p in (run.home()/'data/networks', run.home()/'data/results/first', run.workplace()/'runs') if p.is_dir()]
         self.all, self.bad = found(places or home)
         super().__init__(*map(str, places), **state)
 
@@ -187,7 +187,7 @@ def joints_chart(runs:dict, # name -> Told
     "PCK by joint."
     joints = next(iter(runs.values())).joints
     near = np.linspace(-.25, .25, len(runs)) if len(runs) > 1 else [0.]
-    value = lambda t, j: np.nan if (v := score(vars(t), f'PCK_joints.{j}', network)) is None else v
+    value = lambda t, j: np.nan if (v := mean_score(vars(t), f'PCK_joints.{j}', network)) is None else v
     dots = lambda k, t, c, off: Mark('o', np.arange(len(joints))+off, [value(t, j) for j in joints], c, 3, k)
     marks = [dots(k, t, c, off) for (k, t), c, off in zip(runs.items(), RUNS, near)]
     across = 'joint', -.6, len(joints)-.4+.22*max(map(len, runs)), tuple((j, short(n)) for j, n in enumerate(joints)) # room for the legend
@@ -201,7 +201,7 @@ def scene(self:RunsExplorer, s): # a state -> rows, figures
     need(len(s.runs) <= len(RUNS), f'{len(s.runs)} runs are too many to compare: choose at most {len(RUNS)}.')
     runs, said = {k: self.all[k] for k in s.runs}, []
     for k, t in runs.items():
-        said += [fact(f'{k} {m}', score(vars(t), m, s.network), words) for m, words in (('PCK', f'{k}: PCK'), ('AP_box', 'AP_box'))]
+        said += [fact(f'{k} {m}', mean_score(vars(t), m, s.network), words) for m, words in (('PCK', f'{k}: PCK'), ('AP_box', 'AP_box'))]
     rows = [[log_chart('loss', runs, s.loss, True), log_chart('telemetry', runs, s.telemetry, False)], [joints_chart(runs, s.network)]]
     if self.bad: said.append(fact('unreadable', len(self.bad), 'runs that cannot be read:', 'd'))
     if not s.worst: return rows, said
@@ -219,4 +219,4 @@ def small(f, # `Failures`
     k = f.store.keypoints[i]
     truth = Mark('+', *k[k[:,2] > 0,:2].T, '#F0F0F0', 1.6)
     marks = [*pose(f.xy[i], f.x.skeleton, size=1.5), truth]
-    return view(f'failure-{i}', upright(f.store, [i])[0], (), marks, 64, title=f'OKS {f.oks[i]:.2f}', frame='', pick=True, chosen=chosen)
+    return view(f'failure-{i}', without_margin(f.store, [i])[0], (), marks, 64, title=f'OKS {f.oks[i]:.2f}', frame='', pick=True, chosen=chosen)

@@ -9,8 +9,8 @@ __all__ = ['SKINS', 'HAIRS', 'FABRICS', 'SKIN', 'SHIRT', 'PANTS', 'SHOES', 'HAIR
 # %% ../../nbs/components/render/03_clothes.ipynb #3910c107
 import numpy as np
 from dataclasses import dataclass
-from .person import ARM_L, ARM_R, HEAD, LEG_L, LEG_R, Person, TORSO, body, normals, unit
-from .texture import lookup, mix, palette, pick, tile
+from .person import ARM_L, ARM_R, HEAD, LEG_L, LEG_R, Person, TORSO, anny_body, normals, unit_vectors
+from .texture import lookup, blend, palette, pick, tile
 
 # %% ../../nbs/components/render/03_clothes.ipynb #6e6a0a1e
 SKINS = np.array([[.96, .82, .73], [.92, .74, .62], [.85, .65, .5], [.72, .52, .38], [.55, .37, .26], [.4, .26, .18], [.28, .18, .13]])
@@ -59,7 +59,7 @@ def skin_hair(rng, # numpy Generator
     "Colours of skin and hair."
     i = rng.uniform(0, len(SKINS) - 1.001)
     a = int(i)
-    skin = mix(SKINS[a], SKINS[a + 1], i - a)*rng.uniform(.93, 1.05)
+    skin = blend(SKINS[a], SKINS[a + 1], i - a)*rng.uniform(.93, 1.05)
     return skin, HAIRS[rng.integers(len(HAIRS))] if rng.random() < .93 else palette(rng, 'bright')[0]
 
 def sample_look(rng, # numpy Generator
@@ -90,7 +90,7 @@ def face(out, # (N,) what covers each point, changed in place
          eye, # (N,) 1 on the eyeballs
         ):
     "Mark hair, eyes, brows and lips."
-    heads, (x, y, z) = body().heads, ref.T
+    heads, (x, y, z) = anny_body().heads, ref.T
     c, nape = heads['head'], heads['neck01']
     top, back, head = z - c[2] - .065 - look.hairline, y - c[1], part == HEAD
     cap = (top > .065 - .55*np.clip(-back - .05, 0, 1)) | ((back > -.005) & (top > -.11)) | ((back > .045) & (top > -.14))
@@ -114,7 +114,7 @@ def wear(look:Look, # what the person wears
     limb, low, trunk = np.isin(part, (ARM_L, ARM_R)), np.isin(part, (LEG_L, LEG_R)), part == TORSO
     out = np.full(len(part), SKIN)
     out[(low | trunk) & (leg > look.waist) & (leg < look.cuff)] = PANTS
-    collar = body().heads['neck01'][2] - look.neck*np.where(ref[:, 1] < 0, 1.5, 1)
+    collar = anny_body().heads['neck01'][2] - look.neck*np.where(ref[:, 1] < 0, 1.5, 1)
     short, sleeved = leg < look.hem, arm < look.sleeve
     out[(trunk & (ref[:, 2] < collar) & short & sleeved) | (low & short) | (limb & sleeved)] = SHIRT
     out[low & (leg > look.sock) & (leg > look.cuff)] = SOCK
@@ -128,7 +128,7 @@ def dress(p:Person, # a bare person, changed in place
           look:Look, # what the person wears
          )->Person: # the same, dressed
     "Push the surface out where cloth or hair lies on it, and hang a skirt around the legs."
-    b = body()
+    b = anny_body()
     what = wear(look, b.part, b.ref, b.arm, b.leg, b.eye)
     push, s, t, h = np.zeros(len(p.v)), what == SHIRT, what == PANTS, what == HAIR
     fold = .003*np.sin(b.ref@np.array([31., 23., 47.])) + .002*np.sin(b.ref@np.array([-57., 41., 29.]))
@@ -163,11 +163,11 @@ def skirt(p:Person, # a posed person
     root, th, g, out = p.frame['root'], np.linspace(0, 2*np.pi, cols, endpoint=False), p.height/1.7, []
     for t in np.linspace(-.35, length, rows):
         L, R = ring_centres(p, t)
-        axis = unit(ring_centres(p, 1).mean(0) - ring_centres(p, 0).mean(0)) if t > .15 else -root[:3, 2]
-        ex = unit(root[:3, 0] - axis*(root[:3, 0]@axis))
+        axis = unit_vectors(ring_centres(p, 1).mean(0) - ring_centres(p, 0).mean(0)) if t > .15 else -root[:3, 2]
+        ex = unit_vectors(root[:3, 0] - axis*(root[:3, 0]@axis))
         dirs = np.cos(th)[:, None]*ex + np.sin(th)[:, None]*np.cross(axis, ex)
         r = g*(.125 + .05*max(t, 0) + .02*max(t + .1, 0)*np.sin(6*th))
-        out.append((L + R)/2 + dirs*r[:, None] + np.tanh(3*(dirs@unit((L - R)/2)))[:, None]*(L - R)/2)
+        out.append((L + R)/2 + dirs*r[:, None] + np.tanh(3*(dirs@unit_vectors((L - R)/2)))[:, None]*(L - R)/2)
     i, j = np.mgrid[0:rows - 1, 0:cols]
     a, b = i*cols + j, i*cols + (j + 1) % cols
     tri = np.concatenate([np.stack(x, -1).reshape(-1, 3) for x in ((a, a + cols, b), (b, a + cols, b + cols))])

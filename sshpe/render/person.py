@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['HEAD', 'TORSO', 'ARM_L', 'ARM_R', 'LEG_L', 'LEG_R', 'THING', 'LEGS', 'CALM', 'BOLD', 'ARMS', 'STILL', 'SPORT',
-           'SEATED', 'rot', 'unit', 'turn', 'part_of', 'Body', 'along', 'arm_place', 'leg_place', 'body', 'cloud',
-           'normals', 'choose_arms', 'leg', 'arm', 'trunk', 'sample_pose', 'Person', 'phenotype', 'skinned', 'posed']
+           'SEATED', 'rot', 'unit_vectors', 'rotation', 'part_of', 'Body', 'along', 'arm_place', 'leg_place',
+           'anny_body', 'cloud', 'normals', 'choose_arms', 'leg', 'arm', 'trunk', 'sample_pose', 'Person', 'phenotype',
+           'skinned', 'posed']
 
 # %% ../../nbs/components/render/02_person.ipynb #d9a7e999
 import math, numpy as np
@@ -25,17 +26,17 @@ def rot(axis:str, # 'x', 'y' or 'z'
     R[i, j], R[j, i] = -s, s
     return R
 
-def unit(v, # (...,3) vectors
-        )->np.ndarray: # (...,3) of length 1
+def unit_vectors(v, # (...,3) vectors
+                )->np.ndarray: # (...,3) of length 1
     "Vectors divided by their lengths."
     v = np.asarray(v, float)
     return v/np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
 
-def turn(axis, # (3,) any axis
-         degrees:float, # right-handed angle
-        )->np.ndarray: # (3,3)
+def rotation(axis, # (3,) any axis
+             degrees:float, # right-handed angle
+            )->np.ndarray: # (3,3)
     "Rotation about any axis (Rodrigues' formula)."
-    a, t = unit(axis), math.radians(degrees)
+    a, t = unit_vectors(axis), math.radians(degrees)
     K = np.array([[0, -a[2], a[1]], [a[2], 0, -a[0]], [-a[1], a[0], 0]])
     return np.eye(3) + math.sin(t)*K + (1 - math.cos(t))*K@K
 
@@ -93,7 +94,7 @@ def leg_place(v, # (V,3) points of the rest pose
 
 # %% ../../nbs/components/render/02_person.ipynb #4a68641e
 @lru_cache(1)
-def body()->Body:
+def anny_body()->Body:
     "The anny model and the addresses of its points; loaded once."
     import warp
     warp.config.log_level = 30                # warnings only
@@ -131,7 +132,7 @@ def normals(v, # (V,3) points
            )->np.ndarray: # (V,3) float32
     "Unit normal at each point, from the triangles around it."
     n = np.cross(v[f[:, 1]] - v[f[:, 0]], v[f[:, 2]] - v[f[:, 0]])
-    return unit(np.stack([sum(np.bincount(f[:, k], n[:, a], len(v)) for k in range(3)) for a in range(3)], 1)).astype(np.float32)
+    return unit_vectors(np.stack([sum(np.bincount(f[:, k], n[:, a], len(v)) for k in range(3)) for a in range(3)], 1)).astype(np.float32)
 
 # %% ../../nbs/components/render/02_person.ipynb #2fc122c9
 LEGS = { # name: one leg, the other leg, (lean of the body, bow of the spine)
@@ -226,14 +227,14 @@ def arm(b:Body, # the body
        )->dict: # bone -> (3,3)
     "Turns of collar bone, upper and lower arm."
     g = 1 if s == 'L' else -1
-    u, hint = (unit([g*x, -y, z]) for x, y, z in (u, hint))
+    u, hint = (unit_vectors([g*x, -y, z]) for x, y, z in (u, hint))
     S, E, W = (b.heads[f'{n}.{s}'] for n in ('upperarm01', 'lowerarm01', 'wrist'))
-    r1, r2 = unit(E - S), unit(W - E)
-    hinge, goal = unit(np.cross(r1, r2)), unit(np.cross(u, hint) + 1e-6)
+    r1, r2 = unit_vectors(E - S), unit_vectors(W - E)
+    hinge, goal = unit_vectors(np.cross(r1, r2)), unit_vectors(np.cross(u, hint) + 1e-6)
     rest, new = np.stack([r1, hinge, np.cross(r1, hinge)], 1), np.stack([u, goal, np.cross(u, goal)], 1)
     collar = rot('y', -g*28*np.clip(u[2] + .1, 0, 1))       # a raised arm lifts the shoulder
     bent = math.degrees(math.acos(np.clip(r1@r2, -1, 1)))   # the rest pose is not straight
-    return {f'clavicle.{s}': collar, f'upperarm01.{s}': collar.T@new@rest.T, f'lowerarm01.{s}': turn(hinge, elbow - bent)}
+    return {f'clavicle.{s}': collar, f'upperarm01.{s}': collar.T@new@rest.T, f'lowerarm01.{s}': rotation(hinge, elbow - bent)}
 
 # %% ../../nbs/components/render/02_person.ipynb #14007100
 def trunk(n, # noise: standard deviation -> number
@@ -262,7 +263,7 @@ def sample_pose(rng, # numpy Generator
     for s, (f, o, t, k, a), arm_name in (('L', l, al), ('R', r, ar)):
         R |= leg(s, np.clip(f + n(7), -30, 120), np.clip(o + n(4), -4, 55), t + n(6), np.clip(k + n(8), 0, 140), a + n(6))
         u, h, e = ARMS[arm_name]
-        R |= arm(body(), s, unit(u) + rng.normal(0, .13*wild, 3), unit(h) + rng.normal(0, .2, 3), np.clip(e + n(13), 2, 145))
+        R |= arm(anny_body(), s, unit_vectors(u) + rng.normal(0, .13*wild, 3), unit_vectors(h) + rng.normal(0, .2, 3), np.clip(e + n(13), 2, 145))
         R[f'wrist.{s}'] = rot('x', n(12))@rot('y', n(12))
     return name, R | trunk(n, pitch, flex)
 
@@ -293,7 +294,7 @@ def skinned(R:dict, # bone -> (3,3)
            )->tuple: # points (V,3), joints (17,3), bone -> (4,4), standing height
     "anny's surface, joints and bones."
     import torch
-    b, pose = body(), torch.eye(4).repeat(1, 104, 1, 1)
+    b, pose = anny_body(), torch.eye(4).repeat(1, 104, 1, 1)
     for k, r in R.items(): pose[0, b.model.bone_labels.index(k), :3, :3] = torch.tensor(r, dtype=torch.float32)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)                 # sums in one order, so the same bytes on any number of cores
@@ -314,4 +315,4 @@ def posed(rng, # numpy Generator
     lift = rng.uniform(.1, .5) if name in ('jump', 'star', 'tuck', 'flip') else 0
     down = np.array([*v[:, :2].mean(0), v[:, 2].min() - lift])
     for m in frame.values(): m[:3, 3] -= down
-    return Person(v - down, normals(v, body().faces), j - down, height, name, frame)
+    return Person(v - down, normals(v, anny_body().faces), j - down, height, name, frame)

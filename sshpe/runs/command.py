@@ -98,7 +98,7 @@ def train(c:run.Config, # the run's parameters
     with notebook.following(where/'log.csv', lambda text: print(text, flush=True), steps):
         try: notebook.execute(run.home()/'nbs/runs/train.ipynb', where/'train.ipynb', {**asdict(c), 'out': str(where)})
         except notebook.Failed as e: raise notebook.Failed(f'{e}; the same command goes on from the last checkpoint') from e
-    m = run.figures(where)
+    m = run.read_metrics(where)
     print(scores(m)); print(f'{run.clock(m["seconds"])} · {where/"train.ipynb"}')
 
 # %% ../../nbs/components/runs/06_command.ipynb #2d2f2691

@@ -30,7 +30,7 @@ from ..evaluate.metrics import write_results
 from ..data.split import read_split
 from ..models.posenet import build
 from ..pose.skeleton import Skeleton
-from .training import answers, headline, in_photo, others, remembered, score
+from .training import network_answers, headline, in_photos, others, remembered, score
 from ..ssl.pseudo import filled
 
 # %% ../../nbs/components/runs/04_result.ipynb #075bdf34
@@ -93,8 +93,8 @@ def evaluate(x:Result, # a finished run
     if found := people.scores is not None: m = detected_scores(x, people, Path(where), flip)
     else:
         need((people.keypoints[...,2] > 0).any(), f'{people.name} has no labelled joint to compare with.')
-        m = score(answers(x.networks, people, x.preset, x.skeleton.flip if flip else None), people, where)
-    m = run.plain(dict(data=people.name, people=len(people), flip=flip, boxes='detected' if found else 'true', **m))
+        m = score(network_answers(x.networks, people, x.preset, x.skeleton.flip if flip else None), people, where)
+    m = run.as_plain(dict(data=people.name, people=len(people), flip=flip, boxes='detected' if found else 'true', **m))
     write_atomic(Path(where)/'metrics.json', json.dumps(m, indent=1))
     return m
 
@@ -108,7 +108,7 @@ def passing(nets:dict, # name -> network
     "What each network, and the ensemble, says about many people, without keeping crops."
     out = {}
     for i in range(0, len(people), portion):
-        with tempfile.TemporaryDirectory() as cache: found = answers(nets, people[i:i+portion], p, flip, cache)
+        with tempfile.TemporaryDirectory() as cache: found = network_answers(nets, people[i:i+portion], p, flip, cache)
         for k, a in found.items(): out.setdefault(k, []).append(a)
     return {k: tuple(np.concatenate(c) for c in zip(*v)) for k, v in out.items()}
 
@@ -176,7 +176,7 @@ def find(x:Result, # a finished run
         students = {k: f for k, f in x.networks.items() if k.startswith('student')}
         xy, sc = predict(students, s, x.preset)[x.best]
         need(np.isfinite(xy).all() and np.isfinite(sc).all(), f'the networks of {x.where} answer with numbers that are not finite: their weights are damaged, or the training exploded.')
-        return in_photo(xy, s.matrix), sc
+        return in_photos(xy, s.matrix), sc
 
 def predict_photos(x:Result, # a finished run
                    photos, # paths
@@ -256,7 +256,7 @@ def opinions(x:Result, # a finished run
         xy, sc = decode(P, p.stride, p.decode, p.sigma)
         out.append([t.float().cpu().numpy()[:len(rows)] for t in (xy, sc, o.u.gather(0, surer)[0] if select else o.u.mean(0))])
     xy, sc, u = (np.concatenate(a) for a in zip(*out))
-    return in_photo(xy, s.matrix), sc, u
+    return in_photos(xy, s.matrix), sc, u
 
 # %% ../../nbs/components/runs/04_result.ipynb #94734511
 def pseudo_labels(x:Result, # a finished run
@@ -272,7 +272,7 @@ def pseudo_labels(x:Result, # a finished run
     anns = [dict(id=a, image_id=i, category_id=1, iscrowd=0, bbox=b, area=c, num_keypoints=int((w > 0).sum()), keypoints=q.ravel().tolist(),
                  score=round(float(t.mean()), 4), scores=t.tolist(), uncertainties=z.tolist()) for a, i, b, c, q, w, t, z in rows]
     photos = {i: dict(id=i, file_name=f, width=w, height=h) for i, f, (w, h) in zip(people.image_ids.tolist(), people.files.tolist(), people.sizes.tolist())}
-    about = dict(description=f'pseudo-labels by {x.recipe.name}', data=people.name, tau=run.plain(x.recipe.tau))
+    about = dict(description=f'pseudo-labels by {x.recipe.name}', data=people.name, tau=run.as_plain(x.recipe.tau))
     return dict(info=about, images=list(photos.values()), annotations=anns, categories=[cat])
 
 # %% ../../nbs/components/runs/04_result.ipynb #e1e8acbf

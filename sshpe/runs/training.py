@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'settle', 'remembered', 'people', 'others', 'split_of', 'Run', 'stores', 'on', 'facts_of', 'assemble',
-           'start', 'same_data', 'in_photo', 'answers', 'Progress', 'short', 'validation', 'fit', 'fit_together',
-           'loss_of', 'headline', 'score', 'peak_memory', 'save_networks', 'finish', 'score_rows', 'advice',
-           'score_table']
+           'start', 'check_same_data', 'in_photos', 'network_answers', 'Progress', 'short', 'validation', 'fit',
+           'fit_together', 'loss_of', 'headline', 'score', 'peak_memory', 'save_networks', 'finish', 'score_rows',
+           'advice', 'score_table']
 
 # %% ../../nbs/components/runs/03_training.ipynb #629c4c3b
 import json, os, re, resource, subprocess, sys
@@ -132,7 +132,7 @@ def facts_of(c, # the run's parameters
     file = lambda d: digest(d.annotations)[:12] if d.annotations else ''
     seen = {d.name: dict(people=len(d), fingerprint=fingerprint(d), file=file(d)) for d in data}
     cut = dict(labelled=learner.lab, unlabelled=learner.unl, validation=build_store(data[1], learner.p.size, 1.))  # broken photos are told before training
-    how = dict(recipe={k: v for k, v in run.plain(learner.r).items() if k != 'rows'}, preset=run.plain(learner.p), skeleton=asdict(learner.skeleton))
+    how = dict(recipe={k: v for k, v in run.as_plain(learner.r).items() if k != 'rows'}, preset=run.as_plain(learner.p), skeleton=asdict(learner.skeleton))
     photos = {k: photo_mark(s) for k, s in cut.items()}
     return dict(config=run.as_json(c), steps=learner.T, **how, data=seen, photos=photos, labelled=len(learner.lab), unlabelled=len(learner.unl),
                 **on(learner), **run.origin())
@@ -160,15 +160,15 @@ def start(c:run.Config, # the run's parameters
     x = assemble(c, device)
     facts = facts_of(c, x.split, x.learner, x.train, x.val, *x.more)
     run.lock(x.where, wait)
-    same_data(x.where, facts)
+    check_same_data(x.where, facts)
     for rest in filter(half_written, x.where.rglob('.*')): rest.unlink()
     if not (x.where/'config.json').exists(): write_atomic(x.where/'config.json', json.dumps(facts, indent=1))  # first: it says whose split may lie beside it
     if not (x.where/'split.json').exists(): x.split.write(x.where/'split.json')
     return x
 
-def same_data(where, # the run's folder
-              facts, # from `facts_of`
-             ):
+def check_same_data(where, # the run's folder
+                    facts, # from `facts_of`
+                   ):
     "Refuse to go on: raises `InputError` where the data have changed."
     if not (where/'config.json').exists(): return
     old, way_out = run.facts(where), f'since {where} was begun: bring the data back, or choose another --out.'
@@ -176,22 +176,22 @@ def same_data(where, # the run's folder
     for who, mark in old.get('photos', {}).items(): need(facts['photos'].get(who) == mark, f'the {who} photos have changed {way_out}')
 
 # %% ../../nbs/components/runs/03_training.ipynb #a30b8688
-def in_photo(xy, # (N,J,2) crop pixels
-             matrix, # (N,2,3) photo to crop
-            )->np.ndarray: # (N,J,2) photo pixels
+def in_photos(xy, # (N,J,2) crop pixels
+              matrix, # (N,2,3) photo to crop
+             )->np.ndarray: # (N,J,2) photo pixels
     "Points of crops in their photos."
     A, b = matrix[:,:,:2].astype(float), matrix[:,None,:,2]
     return np.einsum('nij,nkj->nki', np.linalg.inv(A), xy-b)
 
-def answers(nets, # name -> network
-            people, # People
-            p, # Preset
-            flip=None, # `Skeleton.flip`: average with the mirrored picture
-            cache=None, # folder of crops; None: `cache_folder()`
-           )->dict: # name -> points (N,J,2) in photo pixels, scores (N,J)
+def network_answers(nets, # name -> network
+                    people, # People
+                    p, # Preset
+                    flip=None, # `Skeleton.flip`: average with the mirrored picture
+                    cache=None, # folder of crops; None: `cache_folder()`
+                   )->dict: # name -> points (N,J,2) in photo pixels, scores (N,J)
     "What each network, and the ensemble, says about these people."
     s = build_store(people, p.size, 1., cache, workers=4)
-    return {k: (in_photo(xy, s.matrix), score) for k, (xy, score) in predict(nets, s, p, flip).items()}
+    return {k: (in_photos(xy, s.matrix), score) for k, (xy, score) in predict(nets, s, p, flip).items()}
 
 # %% ../../nbs/components/runs/03_training.ipynb #ab98faff
 class Progress:
@@ -214,7 +214,7 @@ def short(v): return f'{v:.4g}' if isinstance(v, float) else v
 def validation(x:Run, # all parts of the run
               )->dict: # e.g. 'AP_student1': percent
     "AP and PCK of each network now (the papers' Figure 3); nothing is chosen by them."
-    found = answers(x.learner.networks(), x.val, x.preset)
+    found = network_answers(x.learner.networks(), x.val, x.preset)
     scores = {k: evaluate(x.val, *found[k]) for k in x.learner.networks()}
     return {f'{m}_{k}': round(s[m], 3) for k, s in scores.items() for m in ('AP', 'PCK') if s[m] is not None}
 
@@ -268,7 +268,7 @@ def headline(networks:dict, # name -> scores
     s = [v for k, v in networks.items() if k.startswith('student')]
     return {k: None if any(v[k] is None for v in s) else float(np.mean([v[k] for v in s])) for k in s[0] if not isinstance(s[0][k], dict)}
 
-def score(found:dict, # from `answers`
+def score(found:dict, # from `network_answers`
           people, # People with labels
           where, # folder of the results files
          )->dict: # networks, headline
@@ -298,10 +298,10 @@ def finish(x:Run, # all parts of a trained run
     peak = peak_memory()
     save_networks(nets, x.where/'model.safetensors')
     m = dict(steps=l.t, seconds=round(l.seconds, 2), steps_per_second=round(l.t/max(l.seconds, 1e-9), 3), peak_memory_mb=round(peak, 1),
-             phases={k: round(s, 2) for k, s in l.phases.items()}, **score(answers(nets, x.val, x.preset), x.val, x.where),
+             phases={k: round(s, 2) for k, s in l.phases.items()}, **score(network_answers(nets, x.val, x.preset), x.val, x.where),
              telemetry={k: v for k, v in l.rows[-1].items() if k not in ('step', 'seconds', 'lr', 'lam')} if l.rows else {},
              calibration=l.bins, strong_by_joint=l.strong)
-    write_atomic(x.where/'metrics.json', json.dumps(run.plain(m), indent=1))
+    write_atomic(x.where/'metrics.json', json.dumps(run.as_plain(m), indent=1))
     run.unlock(x.where)
     return m
 
