@@ -9,7 +9,7 @@
 #   make docs      write the site, searchable and without a network, into _docs/
 #   make install   only install
 #
-# PYTHON=python3.12 picks the Python that .venv is made of; PIP_FLAGS="..." is handed to pip.
+# PYTHON=python3.12 picks the Python that .venv is made of; PIP_FLAGS="..." is handed to pip; ARGS="..." to what demo, fast, test and lab start.
 
 PYTHON    ?= python3
 PIP_FLAGS ?=
@@ -22,16 +22,16 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 demo: $(READY)
-	@$(BIN)/sshpe demo
+	@$(BIN)/sshpe demo $(ARGS)
 
 fast: $(READY)
-	@$(BIN)/python -m pytest -n 2 -m fast
+	@$(BIN)/python -m pytest -n 2 -m fast $(ARGS)
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lab: $(READY)
-	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs
+	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs $(ARGS)
 
 export: $(READY)
 	@$(BIN)/nbdev_export
