@@ -58,6 +58,21 @@ def copy(tmp_path_factory):
     return to
 
 
+def test_nbdev_3_exports_the_same_package(copy, tmp_path):
+    "The table in pyproject.toml says to nbdev 3 what settings.ini says to nbdev 2; only the index of names differs."
+    pip = [sys.executable, '-m', 'pip', 'install', '-q', '--target', tmp_path / 'nbdev3', 'nbdev>=3']
+    if subprocess.run(pip, capture_output=True, timeout=300).returncode: pytest.skip('nbdev 3 cannot be fetched here')
+    to = tmp_path / 'copy'; to.mkdir()
+    shutil.copytree(copy / 'nbs', to / 'nbs'); shutil.copy(ROOT / 'pyproject.toml', to)
+    (to / 'sshpe').mkdir(); shutil.copy(ROOT / 'sshpe/__init__.py', to / 'sshpe')  # nbdev 3 reads the version there
+    env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}
+    code = 'from nbdev.doclinks import nbdev_export; nbdev_export()'
+    r = subprocess.run([sys.executable, '-c', code], cwd=to, env={**env, 'PYTHONPATH': str(tmp_path / 'nbdev3')}, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    two, three = ({p.relative_to(d): p.read_text() for p in (d / 'sshpe').rglob('*.py') if p.name != '_modidx.py'} for d in (copy, to))
+    assert two and two == three
+
+
 def test_package_is_what_the_notebooks_export(copy):
     ours, theirs = ({p.relative_to(d): p.read_text() for p in (d / 'sshpe').rglob('*.py')} for d in (ROOT, copy))
     assert sorted(ours) == sorted(theirs), 'modules without a notebook, or the other way round'
