@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np, torch
 from ..pose import draw
 from . import run
+from .hub import fetched
 from ..errors import InputError, need
 from ..files import write_atomic
 from ..data.coco import read_coco, skeleton_of, whole_photos
@@ -64,11 +65,11 @@ def read_networks(path, # of the .safetensors file
     need(out and all(torch.isfinite(w).all() for w in tensors.values()), f'{path} holds no network, or weights that are no numbers: train the run again.')
     return out
 
-def load(where, # folder of a finished run
+def load(where, # folder of a finished run, or its address on the hub
          device:str='auto', # see `device_of`
         )->Result:
     "The networks of a run; raises `InputError` where it is not finished, or its files do not fit."
-    where = Path(where)
+    where = fetched(where)
     need(run.state(where) == 'finished', f'{where} is not a finished run: train it first, or go on with it.')
     c, device = run.facts(where), device_of(device)
     r, p = remembered(c)
