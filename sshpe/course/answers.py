@@ -90,6 +90,7 @@ def _(H, seen):
     from sshpe.ssl.denoise import pool_max
     return pool_max(H, seen)
 
+# %% ../../nbs/components/course/02_answers.ipynb #a3e58e08
 @exercise('4.2', 'A joint is kept if its peak is above τ. Which share of the kept, labelled joints is right, for each τ?',
           'For each τ: right[seen & (peak > τ)].float().mean(); take the first τ at which it is at least 0.8.',
           'The solution: next(t for t in np.arange(20)/20 if right[seen & (peak > t)].float().mean() >= .8)', near=.001)
@@ -100,7 +101,6 @@ def _():
     right = (xy-true).norm(dim=-1) < .1*size
     return next(t/20 for t in range(20) if right[seen & (peak > t/20)].float().mean() >= .8)
 
-# %% ../../nbs/components/course/02_answers.ipynb #a3e58e08
 @exercise('4.3', 'One minus the chance that all five miss it.')
 def _(): return 1-(1-.4)**5
 
