@@ -48,7 +48,7 @@ def test_pictures_are_there(pages):
     assert len(here) > 50 and all(here)
 
 
-@pytest.mark.parametrize('word, page', [('quantile', 'components/pose/03_views'), ('silence', 'lessons/03_collapse'), ('eman', 'components/models/02_ema')])
+@pytest.mark.parametrize('word, page', [('quantile', 'components/pose/03_views'), ('confirmation', 'lessons/03_collapse'), ('eman', 'components/models/02_ema')])
 def test_the_search_knows(site, word, page):
     index = json.loads((site/'index.js').read_text().removeprefix('window.INDEX = '))
     assert any(word in e['w'].split() and e['u'].startswith(page+'.html') for e in index)

@@ -3,7 +3,7 @@ import math
 from pathlib import Path
 
 import nbformat, numpy as np, pytest, torch
-from sshpe.course import answers, collapse, exercise
+from sshpe.course import answers, collapse, exercise, lesson
 from sshpe.course.exercise import EXERCISES, predicted
 from sshpe.course.lesson import check
 from sshpe.pose.views import crops
@@ -42,7 +42,10 @@ def within(a, b):
     return tuple(ttest_rel(a, b).confidence_interval(.95))
 
 
-RIGHT = {'1.1': 35.37, '1.2': lambda d, s, n: math.exp(-d*d/(8*s*s*n*n)), '1.3': .107/.025, '2.1': math.exp(-1/9), '2.2': lambda H: 4*places(H)+1.5, '3.1': 20, '3.2': targets,
+def height_after(n): return sum(math.comb(n, k)*math.exp(-(k-n/2)**2/2) for k in range(n+1))/2**n # of a Gaussian, σ = 1, half a pixel to either side n times
+
+
+RIGHT = {'1.1': 35.37, '1.2': lambda d, s, n: math.exp(-d*d/(8*s*s*n*n)), '1.3': .107/.025, '2.1': math.exp(-1/9), '2.2': lambda H: 4*places(H)+1.5, '3.1': 20, '3.2': targets, '3.3': next(n for n in range(1000) if height_after(n) < .35),
          '4.1': pool, '4.3': .92224, '5.1': lambda H: np.asarray(H).std(0).max((1, 2)), '5.2': lambda a, b, m: [p < q-m for p, q in zip(a, b)],
          '6.1': exchange, '6.2': .25, '6.3': 1-.75*.875**3, '7.1': teacher, '7.2': 693, '7.3': 11.8, '8.1': 'DualPose-Ensemble A', '8.2': within}
 
@@ -111,8 +114,14 @@ def test_right_answers(name): assert check(name, RIGHT[name]).ok is True
 @pytest.mark.parametrize('name', RIGHT)
 @pytest.mark.parametrize('wrong', [-7., 'no', lambda *a: 0, lambda: 0])
 def test_wrong_answers(name, wrong):
-    s = check(name, wrong)
-    assert s.ok is False and EXERCISES[name].hint in s.text
+    lesson.WRONG.clear()
+    said = [check(name, wrong) for _ in range(4)]
+    assert all(s.ok is False for s in said)
+    for s, hint in zip(said, (*EXERCISES[name].hints, *3*EXERCISES[name].hints[-1:])): assert hint in s.text
+
+
+@pytest.mark.parametrize('name', ['3.3', '4.2', '5.1', '5.3'])
+def test_the_third_hint_is_the_solution(name): assert len(EXERCISES[name].hints) == 3 and 'solution: ' in EXERCISES[name].hints[2]
 
 
 def test_nobody_has_to_answer():

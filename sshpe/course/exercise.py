@@ -55,19 +55,21 @@ def predicted(about:str, # what was predicted
 @dataclass(frozen=True)
 class Exercise:
     "A question whose answer can be computed."
-    hint:str # for those whose answer is not right yet
+    hints:tuple # one for each wrong answer, the last one for all that follow
     truth:Callable # () -> the answer, or, with trials, a function that answers like the student's shall
     trials:Callable|None = None # () -> arguments of a function, a tuple for each trial
     near:float = .02 # numbers may differ by this share
 
+    def hint(self, wrong:int=1)->str: return self.hints[min(wrong, len(self.hints))-1] # after so many wrong answers
+
 EXERCISES = {} # name -> Exercise
 
 def exercise(name:str, # of the exercise
-             hint:str, # for those whose answer is not right yet
+             *hints:str, # one for each wrong answer, the last one for all that follow
              **more, # fields of `Exercise`
             ): # decorator
     "Register a function that knows the answer."
-    def register(f): EXERCISES[name] = Exercise(hint, f, **more); return f
+    def register(f): EXERCISES[name] = Exercise(hints, f, **more); return f
     return register
 
 # %% ../../nbs/components/course/01_exercise.ipynb #d40705cd
