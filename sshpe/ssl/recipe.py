@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ORACLES', 'PAPER', 'MINI', 'TINY', 'PRESETS', 'KINDS', 'FORMER', 'FORMER_VALUES', 'Row', 'Target', 'Recipe',
            'sane_recipe', 'Computing', 'Preset', 'sane_preset', 'known', 'built', 'literal', 'present', 'stored',
-           'revived', 'fits', 'override', 'perturbations', 'override_perturbation', 'at_scale', 'Setup']
+           'revived', 'fits', 'override', 'perturbations', 'override_perturbation', 'at_scale', 'possible', 'Setup']
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #3a49c227
 import ast, math
@@ -14,7 +14,8 @@ from dataclasses import dataclass, fields, replace, is_dataclass
 from fastcore.basics import patch
 from ..errors import choose, InputError, need
 from ..pose.views import Affine, Beta, Normal, STRONG, Uniform, WEAK
-from ..models.posenet import BACKBONES, NORMS
+from ..models.backbones import known as known_backbone, TIMM
+from ..models.posenet import NORMS, stage_sizes
 from .denoise import POOLS
 from .uncertainty import SELECTIONS
 from .perturb import Perturbation
@@ -143,10 +144,10 @@ class Preset(Computing):
     sigma:float = 2. # of the Gaussians, heatmap pixels
     exact:bool = False # centres of the labels' Gaussians between pixels?
     decode:str = 'quarter' # how heatmaps are read
-    backbone:str = 'resnet18'
+    backbone:str = 'resnet18' # or any of timm's, 'timm:convnext_atto', see `sshpe.models.backbones`
     width:int = 256 # channels of the deconvolutions
     init:str = 'small' # of decoder and head, see `model.build`
-    weights:str = 'imagenet' # of the backbone
+    weights:str = 'imagenet' # of the backbone, see `sshpe.models.backbones`
     tiles:tuple = (4, 3) # high, wide: must divide the last stage
     taus:tuple = (-math.inf, 0., .1, .2, .3) # τ of the gates 0 to 4: the denoising paper's where peaks are as high as its networks'
     n_labelled:int = 32 # people a step
@@ -166,7 +167,7 @@ class Preset(Computing):
 # %% ../../nbs/components/ssl/07_recipe.ipynb #38a76727
 def sane_preset(p): # a Preset; raises `InputError`
     "Refuse fields that make no sense."
-    choose(p.backbone, BACKBONES, 'backbone'); choose(p.decode, ('argmax', 'quarter', 'dark'), 'decode')
+    known_backbone(p.backbone); choose(p.decode, ('argmax', 'quarter', 'dark'), 'decode')
     choose(p.norm, NORMS, 'norm'); choose(p.precision, ('auto', 'fp32', 'bf16'), 'precision'); choose(p.layout, ('channels_last', 'contiguous'), 'layout')
     choose(p.compile, ('', 'default', 'reduce-overhead', 'max-autotune'), 'mode of compile')
     for k in ('n_labelled', 'n_unlabelled', 'every', 'width', 'accumulate'): need(getattr(p, k) >= 1, f'{k}={getattr(p, k)} must be 1 or more.')
@@ -298,6 +299,15 @@ def at_scale(r:Recipe, # a method
     if mix := perturbations(r).get('mix'):
         if 'mix.tiles' not in changes: r = override_perturbation(r, 'mix', 'tiles', p.tiles)
         need(p.n_unlabelled%mix.group == 0, f'n_unlabelled={p.n_unlabelled} cannot be split into groups of {mix.group} (mix.group).')
+    return r, p
+
+def possible(r:Recipe, # a method at its scale
+             p:Preset, # the scale
+            ): # the same two
+    "Refuse what the backbone cannot do: raises `InputError` where features of its are mixed that do not exist or cannot be cut, or pictures of this size cannot be taken."
+    mix = perturbations(r).get('mix')
+    if mix or p.backbone.startswith(TIMM): sizes = stage_sizes(p.backbone, p.size)
+    if mix: mix.fits(sizes, p.backbone)
     return r, p
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #e54acb2d
