@@ -112,14 +112,16 @@ def renamed(net:nn.Module, # a PoseNet of one of timm's backbones
     return {theirs: ours for ours, m in here for theirs in (m, m.replace('_', '.', 1), '.'.join(m.rsplit('_', 1)))}
 
 def load_backbone(net:nn.Module, # a PoseNet
-                  path, # .safetensors, or a PyTorch state dict, whatever it is wrapped in
+                  path, # .safetensors, or a PyTorch state dict, whatever it is wrapped in; a run's folder
+                  number:int=0, # of the network, where the file has several
                  )->list: # names that the file didn't have
     "Weights from a local file; only tensors are read, never code. Raises `InputError` where the file is missing, broken or doesn't fit."
     own, names = net.state_dict(), renamed(net)
     found = find(read_tensors(path), own, names)
     need(found, f'{path} does not fit this backbone, or is not a file of weights: none of its tensors has a name and a shape that are known here.')
-    tensors = taken(found[0], own, path)
-    net.start = dict(weights=str(path), digest=digest(tensors), found=said(found[0], own, path))
+    f = found[number%len(found)]
+    tensors = taken(f, own, path)
+    net.start = dict(weights=str(path), digest=digest(tensors), found=said(f, own, path))
     return net.load_state_dict(tensors, strict=False).missing_keys
 
 

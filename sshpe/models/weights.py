@@ -22,10 +22,10 @@ def harmless()->list: # as `torch.serialization.safe_globals` takes them
     named = [(f, f'numpy.{room}.multiarray.{k}') for room in ('core', '_core') for k, f in (('scalar', core.scalar), ('_reconstruct', core._reconstruct))]
     return [argparse.Namespace, np.dtype, np.ndarray, *kinds, *named]
 
-def read_tensors(path, # .safetensors, or what `torch.save` has written
+def read_tensors(path, # .safetensors, or what `torch.save` has written; a run's folder
                 ): # what it holds
     "Tensors and plain values of a file, never code; raises `InputError` where it is missing, broken, or holds anything else."
-    path = Path(path)
+    path = Path(path)/'model.safetensors' if Path(path).is_dir() else Path(path)
     need(path.is_file(), f'there is no file {path} with weights: give another path, or weights=random for a random start.')
     try:
         if path.suffix == '.safetensors':

@@ -67,6 +67,7 @@ class Recipe(Target):
     lam:float = 1. # λ, weight of the unlabelled loss; 0 = supervised
     loss_over:str = 'all' # the unlabelled loss is a mean over 'all' joints, dropped ones included as in the papers' codes, or over the 'kept' ones
     pretrain_fraction:float = 0. # share of the steps for a first stage, labelled people only; then the students start anew
+    teacher_weights:str = '' # a frozen teacher's network instead of a first stage: a checkpoint, or a run's folder
     epochs:int = 100 # of the paper, over the unlabelled data
     drop_epochs:tuple = (70, 90) # after which the learning rate drops tenfold
 
@@ -86,6 +87,7 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     need(0 <= r.gate <= 4, f'gate={r.gate} is the number of a gate, from 0 to 4; its height is tau.')
     need(0 <= r.keep <= 1, f'keep={r.keep} is the share of joints that passes: from 0 to 1.')
     need(0 <= r.pretrain_fraction < 1 and (r.pretrain_fraction > 0) == (r.teacher == 'frozen'), 'a frozen teacher, and no other, needs pretrain_fraction between 0 and 1.')
+    need(not r.teacher_weights or r.teacher == 'frozen', 'teacher_weights are of a frozen teacher: choose recipe=pseudo-pose, or start students from them (weights).')
     need(r.student_branches and all(isinstance(q, tuple) for q in r.student_branches), 'student_branches must hold a tuple of perturbations for each branch, like ((),).')
     lists = (*r.student_branches, r.teacher_perturbations)
     odd = [q for branch in lists for q in branch if not isinstance(q, Perturbation)]
@@ -110,6 +112,10 @@ def n_teachers(self:Recipe): return SELECTIONS[self.selection].n_teachers or sel
 @patch(as_prop=True)
 def canvas_margin(self:Recipe): # how much larger than the crop a canvas must be
     return max(a.widest() for a in ((self.weak,) if self.strong_cut == 'weak' else self.affines))*1.3
+
+@patch(as_prop=True)
+def first_stage(self:Recipe): # share of the steps that a first stage takes
+    return 0. if self.teacher_weights else self.pretrain_fraction
 
 @patch(as_prop=True)
 def shares_passes(self:Recipe):
