@@ -162,7 +162,7 @@ def test_a_hub_with_a_classifier_gives_hrnet_its_backbone(tmp_path, monkeypatch)
     def hub(name, pretrained=False, **kw):
         return real('hrnet_w18_small', pretrained, pretrained_cfg_overlay=dict(file=str(tmp_path/'w.pt')), **kw)
     monkeypatch.setattr(timm, 'create_model', hub)
-    monkeypatch.setattr('sshpe.models.posenet.hub_answers', lambda kind: True)
+    monkeypatch.setattr('sshpe.models.backbones.hub_answers', lambda repo: True)
     with warnings.catch_warnings(): warnings.simplefilter('error'); net = build('hrnet_w32', 3, weights='imagenet').eval()
     x, seen = torch.randn(1, 3, 64, 64), {}
     with torch.no_grad():

@@ -39,7 +39,8 @@ class Config:
 def starts(weights:str)->str: # see `Config`
     "First weights with their paths in full."
     from sshpe.data.sources import full
-    return ','.join(w if w in ('', 'imagenet', 'random') else full(w) for w in weights.split(','))
+    from sshpe.models.backbones import from_file
+    return ','.join(full(w) if from_file(w) else w for w in weights.split(','))
 
 # %% ../../nbs/components/runs/01_run.ipynb #299f697b
 def config(values:dict, # parameters by name; the others keep their defaults

@@ -26,19 +26,19 @@ from ..evaluate.predict import predict
 from ..evaluate.metrics import coco_results, evaluate, write_results
 from ..data.split import draw_split, read_split
 from ..ssl.methods import RECIPES, recipe
-from ..ssl.recipe import FORMER, KINDS, Preset, Recipe, perturbations, revived
+from ..ssl.recipe import FORMER, KINDS, perturbations, possible, Preset, Recipe, revived
 from ..train.recorder import points, Recorder
 from ..data.sources import people_of, REST, sources
 
 # %% ../../nbs/components/runs/03_training.ipynb #f6357b91
 def settle(c:run.Config, # the run's parameters
           ): # Recipe, Preset
-    "The recipe and preset that the parameters ask for; raises `InputError` where an override names no field."
+    "The recipe and preset that the parameters ask for; raises `InputError` where an override names no field, or the backbone cannot do it."
     more = {k: v for k, v in dict(steps=c.steps, weights=c.weights).items() if v}
     mine = perturbations(RECIPES[choose(c.recipe, RECIPES, 'recipe')])
     names = [*(f.name for t in (run.Config, Recipe, Preset) for f in fields(t)), *FORMER, *mine, *(n.lower() for n in KINDS)]
     for k in c.override: choose(str(k).split('.')[0], names, 'parameter')
-    try: return recipe(c.recipe, c.preset, **{**c.override, **more})
+    try: return possible(*recipe(c.recipe, c.preset, **{**c.override, **more}))
     except TypeError as e: raise InputError(f'the override {c.override} is not a list of fields: {e}') from e
 
 # %% ../../nbs/components/runs/03_training.ipynb #77c1d2e0
@@ -98,7 +98,8 @@ class Run:
         return (f'{self.recipe.name}: {self.recipe.about}\n{len(self.lab):,} labelled {f"people of {mine} "*(whom != mine)}and '
                 f'{len(self.unl):,} unlabelled people of {whom}, {len(self.val):,} for validation\n'
                 f'{len(self.learner.students)} x {n/1e6:.1f} M weights, {self.learner.T:,} steps on {self.learner.device} in '
-                f'{precision_of(self.learner.device, self.preset.precision)}, {self.preset.layout}' + f', {self.config.processes} processes'*(self.config.processes > 1))
+                f'{precision_of(self.learner.device, self.preset.precision)}, {self.preset.layout}' + f', {self.config.processes} processes'*(self.config.processes > 1)
+                + ''.join(f'\n{t}' for t in dict.fromkeys(f.start['found'] for f in self.learner.students if 'found' in f.start)))
 
 # %% ../../nbs/components/runs/03_training.ipynb #f40318aa
 def stores(c, # the run's parameters
@@ -132,9 +133,10 @@ def facts_of(c, # the run's parameters
     file = lambda d: digest(d.annotations)[:12] if d.annotations else ''
     seen = {d.name: dict(people=len(d), fingerprint=fingerprint(d), file=file(d)) for d in data}
     cut = dict(labelled=learner.lab, unlabelled=learner.unl, validation=build_store(data[1], learner.p.size, 1.))  # broken photos are told before training
+    starts = [f.start for f in learner.students]
     how = dict(recipe={k: v for k, v in run.as_plain(learner.r).items() if k != 'rows'}, preset=run.as_plain(learner.p), skeleton=asdict(learner.skeleton))
     photos = {k: photo_mark(s) for k, s in cut.items()}
-    return dict(config=run.as_json(c), steps=learner.T, **how, data=seen, photos=photos, labelled=len(learner.lab), unlabelled=len(learner.unl),
+    return dict(config=run.as_json(c), steps=learner.T, **how, starts=starts, data=seen, photos=photos, labelled=len(learner.lab), unlabelled=len(learner.unl),
                 **on(learner), **run.origin())
 
 # %% ../../nbs/components/runs/03_training.ipynb #c675ef22
@@ -300,7 +302,7 @@ def finish(x:Run, # all parts of a trained run
     m = dict(steps=l.t, seconds=round(l.seconds, 2), steps_per_second=round(l.t/max(l.seconds, 1e-9), 3), peak_memory_mb=round(peak, 1),
              phases={k: round(s, 2) for k, s in l.phases.items()}, **score(network_answers(nets, x.val, x.preset), x.val, x.where),
              telemetry={k: v for k, v in l.rows[-1].items() if k not in ('step', 'seconds', 'lr', 'lam')} if l.rows else {},
-             calibration=l.bins, strong_by_joint=l.strong)
+             starts=[f.start for f in l.students], calibration=l.bins, strong_by_joint=l.strong)
     write_atomic(x.where/'metrics.json', json.dumps(run.as_plain(m), indent=1))
     run.unlock(x.where)
     return m

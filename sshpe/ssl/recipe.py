@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ORACLES', 'PAPER', 'MINI', 'TINY', 'PRESETS', 'KINDS', 'FORMER', 'FORMER_VALUES', 'Row', 'Target', 'Recipe',
            'sane_recipe', 'Computing', 'Preset', 'sane_preset', 'known', 'built', 'literal', 'present', 'stored',
-           'revived', 'fits', 'override', 'perturbations', 'override_perturbation', 'at_scale', 'Setup']
+           'revived', 'fits', 'override', 'perturbations', 'override_perturbation', 'at_scale', 'possible', 'Setup']
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #3a49c227
 import ast, math
@@ -14,7 +14,8 @@ from dataclasses import dataclass, fields, replace, is_dataclass
 from fastcore.basics import patch
 from ..errors import choose, InputError, need
 from ..pose.views import Affine, Beta, Normal, STRONG, Uniform, WEAK
-from ..models.posenet import BACKBONES, NORMS
+from ..models.backbones import known as known_backbone, TIMM
+from ..models.posenet import NORMS, stage_sizes
 from .denoise import POOLS
 from .uncertainty import SELECTIONS
 from .perturb import Perturbation
@@ -66,6 +67,7 @@ class Recipe(Target):
     lam:float = 1. # λ, weight of the unlabelled loss; 0 = supervised
     loss_over:str = 'all' # the unlabelled loss is a mean over 'all' joints, dropped ones included as in the papers' codes, or over the 'kept' ones
     pretrain_fraction:float = 0. # share of the steps for a first stage, labelled people only; then the students start anew
+    teacher_weights:str = '' # a frozen teacher's network instead of a first stage: a checkpoint, or a run's folder
     epochs:int = 100 # of the paper, over the unlabelled data
     drop_epochs:tuple = (70, 90) # after which the learning rate drops tenfold
 
@@ -85,6 +87,7 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     need(0 <= r.gate <= 4, f'gate={r.gate} is the number of a gate, from 0 to 4; its height is tau.')
     need(0 <= r.keep <= 1, f'keep={r.keep} is the share of joints that passes: from 0 to 1.')
     need(0 <= r.pretrain_fraction < 1 and (r.pretrain_fraction > 0) == (r.teacher == 'frozen'), 'a frozen teacher, and no other, needs pretrain_fraction between 0 and 1.')
+    need(not r.teacher_weights or r.teacher == 'frozen', 'teacher_weights are of a frozen teacher: choose recipe=pseudo-pose, or start students from them (weights).')
     need(r.student_branches and all(isinstance(q, tuple) for q in r.student_branches), 'student_branches must hold a tuple of perturbations for each branch, like ((),).')
     lists = (*r.student_branches, r.teacher_perturbations)
     odd = [q for branch in lists for q in branch if not isinstance(q, Perturbation)]
@@ -109,6 +112,10 @@ def n_teachers(self:Recipe): return SELECTIONS[self.selection].n_teachers or sel
 @patch(as_prop=True)
 def canvas_margin(self:Recipe): # how much larger than the crop a canvas must be
     return max(a.widest() for a in ((self.weak,) if self.strong_cut == 'weak' else self.affines))*1.3
+
+@patch(as_prop=True)
+def first_stage(self:Recipe): # share of the steps that a first stage takes
+    return 0. if self.teacher_weights else self.pretrain_fraction
 
 @patch(as_prop=True)
 def shares_passes(self:Recipe):
@@ -143,10 +150,10 @@ class Preset(Computing):
     sigma:float = 2. # of the Gaussians, heatmap pixels
     exact:bool = False # centres of the labels' Gaussians between pixels?
     decode:str = 'quarter' # how heatmaps are read
-    backbone:str = 'resnet18'
+    backbone:str = 'resnet18' # or any of timm's, 'timm:convnext_atto', see `sshpe.models.backbones`
     width:int = 256 # channels of the deconvolutions
     init:str = 'small' # of decoder and head, see `model.build`
-    weights:str = 'imagenet' # of the backbone
+    weights:str = 'imagenet' # of the backbone, see `sshpe.models.backbones`
     tiles:tuple = (4, 3) # high, wide: must divide the last stage
     taus:tuple = (-math.inf, 0., .1, .2, .3) # τ of the gates 0 to 4: the denoising paper's where peaks are as high as its networks'
     n_labelled:int = 32 # people a step
@@ -166,7 +173,7 @@ class Preset(Computing):
 # %% ../../nbs/components/ssl/07_recipe.ipynb #38a76727
 def sane_preset(p): # a Preset; raises `InputError`
     "Refuse fields that make no sense."
-    choose(p.backbone, BACKBONES, 'backbone'); choose(p.decode, ('argmax', 'quarter', 'dark'), 'decode')
+    known_backbone(p.backbone); choose(p.decode, ('argmax', 'quarter', 'dark'), 'decode')
     choose(p.norm, NORMS, 'norm'); choose(p.precision, ('auto', 'fp32', 'bf16'), 'precision'); choose(p.layout, ('channels_last', 'contiguous'), 'layout')
     choose(p.compile, ('', 'default', 'reduce-overhead', 'max-autotune'), 'mode of compile')
     for k in ('n_labelled', 'n_unlabelled', 'every', 'width', 'accumulate'): need(getattr(p, k) >= 1, f'{k}={getattr(p, k)} must be 1 or more.')
@@ -298,6 +305,15 @@ def at_scale(r:Recipe, # a method
     if mix := perturbations(r).get('mix'):
         if 'mix.tiles' not in changes: r = override_perturbation(r, 'mix', 'tiles', p.tiles)
         need(p.n_unlabelled%mix.group == 0, f'n_unlabelled={p.n_unlabelled} cannot be split into groups of {mix.group} (mix.group).')
+    return r, p
+
+def possible(r:Recipe, # a method at its scale
+             p:Preset, # the scale
+            ): # the same two
+    "Refuse what the backbone cannot do: raises `InputError` where features of its are mixed that do not exist or cannot be cut, or pictures of this size cannot be taken."
+    mix = perturbations(r).get('mix')
+    if mix or p.backbone.startswith(TIMM): sizes = stage_sizes(p.backbone, p.size)
+    if mix: mix.fits(sizes, p.backbone)
     return r, p
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #e54acb2d

@@ -19,14 +19,14 @@ from .learner import Learner, named
 def one_student(r, # Recipe
          ): # Recipe
     "A recipe as one of its students lives it during the burn-in: labelled people, and nobody else."
-    return replace(r, students=1, teacher='student', previous_teachers=False, selection='uncertainty', lam=0., student_branches=((),), teacher_perturbations=())
+    return replace(r, students=1, teacher='student', teacher_weights='', pretrain_fraction=0., previous_teachers=False, selection='uncertainty', lam=0., student_branches=((),), teacher_perturbations=())
 
 def shareable(l:Learner, # a learner
              )->bool:
     "Is the burn-in a training of its own: begun from random or given weights, at one rate, with whole lines of the log?"
     p, drops = l.p, l.p.drops or tuple(d/l.r.epochs for d in l.r.drop_epochs)
     whole = 0 < p.burn_in <= min([1, *drops])*l.T and p.burn_in%p.every == 0
-    return whole and not l.r.pretrain_fraction and distributed.size() == 1
+    return whole and not l.r.first_stage and distributed.size() == 1
 
 # %% ../../nbs/components/train/05_burn_in.ipynb #1f0a2b13
 LATER = 'name', 'save_every', 'workers', 'n_unlabelled', 'steps', 'drops', 'ramp', 'tiles', 'decode', 'validate' # fields that no burn-in knows

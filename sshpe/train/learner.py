@@ -15,7 +15,7 @@ from ..models import distributed
 from ..errors import InputError, need
 from ..files import write_atomic
 from ..models.device import autocast, compiled, device_of, layout
-from ..models.posenet import build, folded, kept_up_to_date, start_of
+from ..models.posenet import build, folded, kept_up_to_date, load_backbone, start_of
 from .schedule import epoch, order, rate, total_steps, turn, weight
 from ..data.batch import fetch
 from ..ssl.recipe import Setup
@@ -39,6 +39,7 @@ class Learner:
         self.pieces = list(zip(*(distributed.pieces(getattr(p, n), p.accumulate, n) for n in ('n_labelled', 'n_unlabelled'))))
         self.students = [self.ready(self.new(s)).train() for s in range(r.students)]
         self.teachers = self.students if r.teacher == 'student' else [self.ready(copy_of(f)) for f in self.students]
+        for s, f in enumerate(self.teachers if r.teacher_weights else ()): self.taught(f, s)
         self.previous_teachers = [self.ready(copy_of(f)) for f in self.students[:r.n_teachers]] if r.previous_teachers else []
         self.folds, self.coming = [], Ahead(self.piece, p.workers)
         self.optimiser = torch.optim.Adam([w for f in self.students for w in f.parameters()], p.lr, fused=True)
@@ -48,6 +49,12 @@ class Learner:
         "A student's first weights."
         p = self.p
         return build(p.backbone, len(self.skeleton), p.width, start_of(p.weights, self.first+s), self.seed*2+self.first+s, p.init, p.norm)
+
+    def taught(self, teacher, # a network
+               s:int): # number of its student
+        "A frozen teacher from elsewhere; raises `InputError` where its file is no whole pose network."
+        lack = load_backbone(teacher, self.r.teacher_weights, s)
+        need(not lack, f'teacher_weights={self.r.teacher_weights}: {len(lack)} tensors of decoder and head are not there or have another shape, e.g. {(lack or [""])[0]}.')
 
     def ready(self, f): # a network
         "On the device, in the layout; compiled if the preset says so."
@@ -163,7 +170,7 @@ def one_step(self:Learner)->StepResult:
         now = time.perf_counter()
         self.phases[phase], then = self.phases.get(phase, 0)+now-then, now
     if self.t and self.t == turn(self.T, self.r): self.second_stage()
-    if self.t and self.t == self.p.burn_in and not self.r.pretrain_fraction: self.begin_teaching()
+    if self.t and self.t == self.p.burn_in and self.r.teacher != 'frozen': self.begin_teaching()
     if self.p.compile: torch.compiler.cudagraph_mark_step_begin()
     lam = weight(self.t, self.T, self.r, self.p)
     teachers = self.answering_teachers() if lam else []

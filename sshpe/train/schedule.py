@@ -42,7 +42,7 @@ def turn(T:int, # steps of the run
          r, # recipe
         )->int: # 0 = there is one stage
     "The step at which a second stage begins."
-    return round(r.pretrain_fraction*T)
+    return round(r.first_stage*T)
 
 # %% ../../nbs/components/train/01_schedule.ipynb #b2e26cda
 def rate(t:int, # step, from 0
@@ -61,5 +61,5 @@ def weight(t:int, # step, from 0
            p, # Preset
           )->float:
     "λ at step t of T: nothing in a first stage or during the burn-in, then rising over the ramp."
-    if r.pretrain_fraction: return r.lam if t >= turn(T, r) else 0.
+    if r.first_stage: return r.lam if t >= turn(T, r) else 0.
     return 0. if t < p.burn_in else r.lam*min(1., (t-p.burn_in+1)/p.ramp) if p.ramp else r.lam
