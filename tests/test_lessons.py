@@ -129,6 +129,7 @@ def test_nobody_has_to_answer():
 
 
 def test_predictions():
+    assert 'off by 4 points.' in predicted('x', 50, 46., ' %').text and 'off by 4 s.' in predicted('x', 50, 46., ' s').text
     assert 'off by 0.25' in predicted('x', .5, torch.tensor(.75)).text and 'No prediction' in predicted('y', None, 3).text
     assert 'You said so' in predicted('z', 'a', 'a').text and 'You said b' in predicted('z', 'b', 'a').text
 

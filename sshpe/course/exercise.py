@@ -49,7 +49,8 @@ def predicted(about:str, # what was predicted
     is_ = f'**{about}: {as_text(truth)}{unit}.** '
     if guess is None: return say(about, is_+'No prediction was written down.')
     if isinstance(truth, str): return say(about, is_+('You said so!' if str(guess).strip() == truth else f'You said {guess}.'))
-    return say(about, is_+f'You said {as_text(guess)}{unit}: off by {as_text(abs(float(guess)-truth))}{unit}.')
+    apart = unit.replace('%', 'points') # a difference of percentages
+    return say(about, is_+f'You said {as_text(guess)}{unit}: off by {as_text(abs(float(guess)-truth))}{apart}.')
 
 # %% ../../nbs/components/course/01_exercise.ipynb #36e56aee
 @dataclass(frozen=True)
