@@ -13,7 +13,7 @@
 
 PYTHON    ?= python3
 PIP_FLAGS ?=
-EXTRAS    ?= render,dev
+EXTRAS    ?= render,slides,dev
 BIN       := .venv/bin
 READY     := .venv/.installed
 

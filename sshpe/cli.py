@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['DEMO', 'DEMO_STEPS', 'JOBS', 'train', 'evaluate', 'recipes', 'adopt', 'runs', 'box', 'predict', 'diagnose',
            'pseudo_label', 'verify', 'download', 'data', 'demo', 'sweep', 'collect', 'claims', 'evidence_options',
-           'bench', 'bench_options', 'use', 'source', 'data_options', 'parser', 'main']
+           'bench', 'bench_options', 'course', 'rehearsed', 'course_options', 'use', 'source', 'data_options', 'parser',
+           'main']
 
 # %% ../nbs/components/20_cli.ipynb #24d65890
 import json, sys
@@ -208,6 +209,45 @@ def bench_options(p): # the parser of `sshpe bench`
     p.add_argument('--quick', action='store_true', help='fewer cases and repetitions: a minute instead of ten')
     p.add_argument('--only', nargs='+', default=[], metavar='PART', help='heatmap, mix, views, slope, targets, evaluation, store, startup, step, gpu, demo')
 
+# %% ../nbs/components/20_cli.ipynb #a6051ca0
+def course(a): # the parsed options
+    "Write a folder for a class, or run its lessons; raises `InputError` where neither is asked for, or the folder is not empty."
+    from sshpe import handouts
+    from sshpe.course import copies
+    need(a.out or a.time, 'say where to: --out DIR; or --time, to try how long the lessons take.')
+    lessons, answer = copies.lessons(a.lesson), {}
+    if a.out:
+        handouts.free(a.out)
+        answer['files'] = handouts.write(a.out, handouts.handouts(lessons, a.slides))
+        if not a.json: print(*answer['files'], sep='\n')
+        if not any(f.endswith('.pdf') for f in answer['files']): print('no Chromium or Chrome was found: print the sheets from your browser.', file=sys.stderr)
+    if a.time: answer |= rehearsed(lessons, a.json)
+    if a.json: print(json.dumps(answer, indent=1))
+
+# %% ../nbs/components/20_cli.ipynb #58eaca76
+def rehearsed(lessons:dict, # name -> notebook
+              quiet:bool=False, # say nothing on the way?
+             )->dict: # machine, lessons: name -> see `rehearse`
+    "Run every lesson as a student would, and print its time."
+    import tempfile
+    from sshpe.bench.timing import machine
+    from sshpe.course import copies
+    took, here = {}, machine()
+    for name in lessons:
+        if name == '00_course': continue
+        with tempfile.TemporaryDirectory() as d: took[name] = x = copies.rehearse(lessons[name], d)
+        said = f'{name:12} {x["minutes"]} minutes in class: runs in {x["seconds"]:.0f} s, the longest cell in {x["longest"]:.0f} s; exercises {x["exercises"]:.0f} s, {x["right"]} right'
+        if not quiet: print(said, flush=True)
+    return dict(machine=here, lessons=took)
+
+def course_options(p): # the parser of `sshpe course`
+    "Adds LESSON, --out, --slides, --time and --json."
+    p.add_argument('lesson', nargs='*', metavar='LESSON', help='numbers or names of lessons [all]')
+    p.add_argument('--out', default='', help='folder to write, which is not there yet or empty')
+    p.add_argument('--slides', action='store_true', help='slides of each lesson as well, for a browser without a network')
+    p.add_argument('--time', action='store_true', help='run each lesson with right answers, and say how long that takes')
+    p.add_argument('--json', action='store_true', help='print json and nothing else')
+
 # %% ../nbs/components/20_cli.ipynb #6575d719
 def use(p, # the parser of a command
         run=True, # does it take a finished run?
@@ -268,6 +308,7 @@ def parser()->Parser:
     p = add('data', 'look at a data set, or fetch one')
     data_options(p.add_subparsers(dest='task', metavar='TASK', required=True, parser_class=Parser))
     evidence_options(add); bench_options(add('bench', 'how fast the kit is here, against its networks alone and against the rivals'))
+    course_options(add('course', 'the lessons for a class: copies for students, exercises to print, notes and slides for the lecturer'))
     p = add('demo', 'three recipes at 100 labels, and a page that compares them')
     p.add_argument('--out', default='', help='folder of its runs [runs/demo]'); p.add_argument('--preset', default='mini', help='[mini]')
     p.add_argument('--root', default='', help='other people than the shipped ones'); p.add_argument('--labels', type=int, default=100, help='[100]')
@@ -276,7 +317,7 @@ def parser()->Parser:
 
 # %% ../nbs/components/20_cli.ipynb #e2ff07ae
 JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo, sweep=sweep, collect=collect, claims=claims, bench=bench,
-            **{'pseudo-label': pseudo_label, 'import': adopt})
+            **{'pseudo-label': pseudo_label, 'import': adopt}, course=course)
 
 def main(argv=None, # the words after `sshpe`
         )->int: # exit code

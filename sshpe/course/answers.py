@@ -26,8 +26,8 @@ def _():
 
 # %% ../../nbs/components/course/02_answers.ipynb #cbf0bc08
 def maps()->torch.Tensor: # (4,5,24,16)
-    "Random heatmaps, for trials."
-    return torch.rand(4, 5, 24, 16, generator=torch.Generator().manual_seed(0))
+    "Random heatmaps with peaks of 0.5 to 1, for trials."
+    return torch.rand(4, 5, 24, 16, generator=torch.Generator().manual_seed(0))*torch.linspace(.5, 1, 20).view(4, 5, 1, 1)
 
 @exercise('2.1', 'The nearest pixel centres are half a pixel away in x and in y.')
 def _():
