@@ -173,7 +173,7 @@ def admit(c:Config, # the run's parameters
     "May this run begin, or go on, in its folder? Raises `InputError` where it may not."
     path = folder(c)
     if (s := state(path)) == 'new': return s
-    need(s != 'finished', f'{path} is already finished: choose another --out, or look at it with `sshpe evaluate {path}`.')
+    need(s != 'finished', f'{path} is already finished: choose another --out, or look at it with `sshpe report {path}`.')
     old, new = {**as_json(Config()), **facts(path)['config']}, as_json(c)
     for k in new:
         need(old.get(k) == new[k], f'{path} holds an unfinished run with {k} {old.get(k)!r}, not {new[k]!r}: choose another --out, or continue it with the same parameters.')
