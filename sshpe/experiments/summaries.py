@@ -8,7 +8,7 @@ __all__ = ['KEEP', 'ANY', 'SEEDS', 'TUNING', 'METHODS', 'name', 'setting', 'five
            'collected', 'summaries', 'first_ledger', 'sample', 'interval', 'paired', 'spoken', 'spot', 'labels_needed']
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #911290f1
-import json, math, re
+import json, math
 from dataclasses import replace
 from pathlib import Path
 from ..runs import run
@@ -18,10 +18,8 @@ from ..files import write_atomic
 # %% ../../nbs/components/experiments/01_summaries.ipynb #31f63152
 def name(c:run.Config, # the run's parameters
         )->str: # RECIPE+FIELD=VALUE-DATA-LABELS-sSEED
-    "A run's name: its recipe, what is changed in it, data, labels, seed; of a file of first weights, its name."
-    more = {k: v for k, v in dict(steps=c.steps, weights=Path(c.weights).stem).items() if v} | c.override
-    plus = ''.join(f'+{k}={re.sub(r"[^-+.,()=A-Za-z0-9_]", "", str(v))}' for k, v in sorted(more.items()))
-    return run.folder(replace(c, out='', recipe=c.recipe+plus)).name
+    "A run's name among runs of one scale: its recipe, what is changed in it, data, labels, seed."
+    return run.full_name(replace(c, preset=run.Config.preset, by=run.Config.by, split=''))
 
 def setting(c:run.Config, # the run's parameters
            )->str: # RECIPE+FIELD=VALUE-DATA-LABELS

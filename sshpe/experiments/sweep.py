@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'STOPPED', 'MAIN', 'ENGINES', 'grid_file', 'read_yaml', 'settings', 'expanded', 'Job', 'configured', 'plan',
-           'held', 'misfit', 'status', 'reason', 'attempt', 'allowed_cores', 'worker_environment', 'local',
-           'train_here', 'on_ray', 'finished', 'dry', 'fraction', 'board', 'reports', 'watching', 'sweep']
+           'misfit', 'status', 'reason', 'attempt', 'allowed_cores', 'worker_environment', 'local', 'train_here',
+           'on_ray', 'finished', 'dry', 'fraction', 'board', 'reports', 'watching', 'sweep']
 
 # %% ../../nbs/components/experiments/02_sweep.ipynb #890733d6
 import math, os, subprocess, sys, threading, time
@@ -19,6 +19,7 @@ from .costs import ASSUMPTIONS, costs, hours
 from .summaries import name, outdated, setting
 from ..runs import command, run
 from ..runs.command import words
+from ..runs.run import held
 
 # %% ../../nbs/components/experiments/02_sweep.ipynb #492304e6
 LIMIT = 10_000  # runs of a grid
@@ -103,17 +104,6 @@ def plan(grid:str, # a path, or the name of a shipped grid
     return list(jobs.values())
 
 # %% ../../nbs/components/experiments/02_sweep.ipynb #aab33450
-def held(path, # a run's folder, or a desk
-         wait:float=0, # seconds; others who look, too, hold it for a moment
-        )->bool:
-    "Does a process hold this folder?"
-    if Path(path).resolve() in run.LOCKS: return True
-    if not (Path(path)/'.lock').exists(): return False
-    try: run.lock(path, wait)
-    except InputError: return True
-    run.unlock(path)
-    return False
-
 def misfit(j:Job, # a job with a folder that is a run
           )->str: # '' or a sentence
     "What another run in the job's folder was made with."
@@ -151,7 +141,7 @@ def attempt(j:Job, # a job
             train, # called with the words of `sshpe` and the path of a log -> exit code
            )->str: # as `status`
     "Train, unless somebody else does or has."
-    if j.desk.resolve() in run.LOCKS: return 'running'
+    if j.desk.resolve()/'.lock' in run.LOCKS: return 'running'
     try: run.lock(j.desk, 1)
     except InputError: return 'running'
     try:

@@ -56,7 +56,7 @@ def curves(rows, # of the log, dicts
             at = [(r['step'], r[k]) for r in rows if r.get(k) is not None]
             ax.plot(*zip(*at), label=k, lw=1)
         if title == 'loss': ax.set_yscale('log')
-        else: ax.set_ylim(0, 1)
+        else: ax.set_ylim(-.03, 1.03)
         ax.set_title(title, fontsize=8); ax.set_xlabel('step', fontsize=8); ax.tick_params(labelsize=7); ax.legend(fontsize=7)
     plt.close(fig)
     return fig

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
 from ..pose import draw
-from . import run
+from . import extremes, run
 from .hub import fetched
 from ..errors import InputError, need
 from ..files import write_atomic
 from ..data.coco import read_coco, skeleton_of, whole_photos
-from ..data.crops import build_store, person_length
+from ..data.crops import build_store
 from ..data.people import open_photo
 from ..data.registry import load as load_people
 from ..evaluate.detected import detected_ap, results, upload
@@ -154,17 +154,7 @@ def extremes_picture(x:Result, # a finished run
     "The people on whom the answer is nearest to and farthest from the truth."
     if people.scores is not None: return None
     kp = np.array([r['keypoints'] for r in json.loads((Path(where)/f'results-{x.best}.json').read_text())]).reshape(len(people), -1, 3)
-    seen = people.keypoints[...,2] > 0
-    d = np.linalg.norm(kp[...,:2]-people.keypoints[...,:2], axis=-1)/np.maximum(person_length(people), 1)[:,None]
-    error = np.where(seen.any(1), (d*seen).sum(1)/np.maximum(seen.sum(1), 1), np.nan)
-    turn = np.argsort(error)[:np.isfinite(error).sum()]
-    rows = np.concatenate([turn[:n], turn[::-1][:n]])
-    s = build_store(people, x.preset.size, 1., workers=4)
-    fig = draw.strip([s.canvases[i] for i in rows], [f'{error[i]:.3f}' for i in rows], cols=n, size=1.1)
-    for ax, i in zip(fig.axes, rows):
-        A, b = s.matrix[i,:,:2], s.matrix[i,:,2]
-        draw.skeleton(ax, kp[i,:,:2]@A.T+b, x.skeleton, kp[i,:,2], lw=1)
-    return fig
+    return extremes.extremes_picture(extremes.gather(people, kp[...,:2], kp[...,2], x.preset.size, n), x.skeleton)
 
 # %% ../../nbs/components/runs/04_result.ipynb #98f503cd
 def find(x:Result, # a finished run
@@ -301,7 +291,7 @@ def logs_picture(logs:dict, # name -> rows of its log
     "The loss on labelled people, and how many kept pseudo-labels are right."
     import matplotlib.pyplot as plt
     fig, axes = plt.subplots(1, 2, figsize=(7, 2.4), dpi=draw.DPI, layout='constrained')
-    for ax, k, t in zip(axes, ('labelled', 'right_kept'), ('loss on labelled people, summed over the students', 'share of right joints among those that passed the gate')):
+    for ax, k, t in zip(axes, ('labelled', 'right_kept'), ('loss on labelled people, mean of the students', 'share of right joints among those that passed the gate')):
         for n, rows in logs.items():
             at = [(r['step'], r[k]) for r in rows if r.get(k) is not None]
             if at: ax.plot(*zip(*at), lw=1, label=n)

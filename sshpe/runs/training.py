@@ -13,7 +13,8 @@ import json, os, re, resource, subprocess, sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 import numpy as np, torch
-from . import run
+from . import extremes, run
+from .log import per_student
 from ..errors import choose, InputError, need
 from ..files import half_written, write_atomic
 from ..data.coco import digest
@@ -27,7 +28,8 @@ from ..evaluate.metrics import coco_results, evaluate, write_results
 from ..data.split import draw_split, read_split
 from ..ssl.methods import RECIPES, recipe
 from ..ssl.recipe import FORMER, KINDS, perturbations, possible, Preset, Recipe, revived
-from ..train.recorder import points, Recorder
+from ..train.film import Film
+from ..train.recorder import points, Recorder, write_arrays
 from ..data.sources import people_of, REST, sources
 
 # %% ../../nbs/components/runs/03_training.ipynb #f6357b91
@@ -155,10 +157,10 @@ def assemble(c:run.Config, # the run's parameters
 # %% ../../nbs/components/runs/03_training.ipynb #1c4375e8
 def start(c:run.Config, # the run's parameters
           device:str='', # see `assemble`
-          wait:float=10, # seconds to wait for another process in the same folder
+          wait:float=3, # seconds to wait for another process in the same folder
          )->Run:
     "Check everything, then begin or go on."
-    run.admit(c)
+    if run.admit(c) == 'unfinished': run.lock(run.folder(c), wait)
     x = assemble(c, device)
     facts = facts_of(c, x.split, x.learner, x.train, x.val, *x.more)
     run.lock(x.where, wait)
@@ -199,15 +201,17 @@ def network_answers(nets, # name -> network
 class Progress:
     "Shows the log while it grows."
     def __init__(self, steps:int, # of the whole run
-                ): self.steps, self.handle = steps, None
+                 r, # its Recipe
+                ): self.steps, self.r, self.handle = steps, r, None
     def __call__(self, rows, # of the log so far, dicts
                 ):
+        rows = per_student(rows[-5:], self.r)
         text = run.line(rows[-1], self.steps)
         try: from IPython import get_ipython; live = hasattr(get_ipython(), 'kernel')
         except ImportError: live = False
         if not live: return print(text, flush=True)
         from IPython.display import display
-        data = {'text/plain': text+'\n\n'+run.columns([{k: short(v) for k, v in r.items()} for r in rows[-5:]])}
+        data = {'text/plain': text+'\n\n'+run.columns([{k: short(v) for k, v in r.items()} for r in rows])}
         if self.handle is None: self.handle = display(data, raw=True, display_id=True)
         else: self.handle.update(data, raw=True)
 
@@ -224,13 +228,14 @@ def validation(x:Run, # all parts of the run
 def fit(x:Run, # all parts of the run
        )->Run: # the same
     "Train to the end, or go on to the end."
-    show = Progress(x.learner.T)
+    show = Progress(x.learner.T, x.recipe)
     if x.config.processes > 1: return fit_together(x, show)
-    record = Recorder(x.learner, x.val, x.where/'record')
+    record, film, clock = Recorder(x.learner, x.val, x.where/'record'), Film(x.learner, x.where/'film'), x.learner.clock
     at = points(x.learner.T, x.preset.every, x.preset.validate) if x.preset.validate else ()
     def log(row):
-        if row['step'] in at: row |= validation(x)
-        run.write_log(x.where/'log.csv', x.learner.rows); record(row); show(x.learner.rows)
+        with clock('validation'):
+            if row['step'] in at: row |= validation(x)
+        with clock('recording'): run.write_log(x.where/'log.csv', x.learner.rows); record(row); film(row); show(x.learner.rows)
     def burn(rows): run.write_log(x.where/'log.csv', rows); show(rows)
     if not (x.where/'state.pt').exists() and begin(x.learner, tell=burn).rows: log(x.learner.rows[-1])
     x.learner.fit(x.where/'state.pt', log)
@@ -299,8 +304,12 @@ def finish(x:Run, # all parts of a trained run
     l, nets = x.learner, x.learner.networks()
     peak = peak_memory()
     save_networks(nets, x.where/'model.safetensors')
+    with l.clock('validation'):
+        found = network_answers(nets, x.val, x.preset)
+        scores = score(found, x.val, x.where)
+    write_arrays(x.where/'extremes.npz', **extremes.gather(x.val, *found['ensemble' if 'ensemble' in found else 'student'], x.preset.size))
     m = dict(steps=l.t, seconds=round(l.seconds, 2), steps_per_second=round(l.t/max(l.seconds, 1e-9), 3), peak_memory_mb=round(peak, 1),
-             phases={k: round(s, 2) for k, s in l.phases.items()}, **score(network_answers(nets, x.val, x.preset), x.val, x.where),
+             phases={k: round(s, 2) for k, s in l.phases.items()}, **scores,
              telemetry={k: v for k, v in l.rows[-1].items() if k not in ('step', 'seconds', 'lr', 'lam')} if l.rows else {},
              starts=[f.start for f in l.students], calibration=l.bins, strong_by_joint=l.strong)
     write_atomic(x.where/'metrics.json', json.dumps(run.as_plain(m), indent=1))
@@ -308,7 +317,7 @@ def finish(x:Run, # all parts of a trained run
     return m
 
 # %% ../../nbs/components/runs/03_training.ipynb #745d4803
-SHOWN = 'AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'PCK'
+SHOWN = 'AP', 'AP_box', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'PCK'
 def score_rows(m:dict, # metrics.json
               )->list: # of dicts
     "A row for each network, and the headline, each with the source of its boxes; figures of nobody are left out."

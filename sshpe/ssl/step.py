@@ -146,17 +146,18 @@ def step(students, # S networks in train mode
          setup:Setup, *,
          lam:float, # λ now
          key:tuple, # seed, step
+         lap=lambda phase: None, # called with the name of each phase that has ended
         )->StepResult:
     "One step's loss: labelled, plus λ times unlabelled (denoising paper, Eq. 9; Pose-MUM, Eq. 1)."
     r, u = setup.recipe, unlabelled
     if u is None:
         loss = supervised_loss(students, labelled, setup, key=key)
         return StepResult(loss, loss.detach())
-    views = draw_views(u, setup, key=(*key, 'unlabelled'))
-    shared = shared_passes(students, views, setup)
+    views = draw_views(u, setup, key=(*key, 'unlabelled')); lap('views')
+    shared = shared_passes(students, views, setup); lap('forward')
     answers = ask_teachers(teachers, views, u, setup, key=key, mode=r.teacher_mode, shared=shared)  # Eq. 2
     pseudo = aggregate(answers, r)  # Eq. 4, 6, 7
-    targets = [make_targets(pseudo, views, v, u, setup) for v in r.student_views]  # Eq. 5
+    targets = [make_targets(pseudo, views, v, u, setup) for v in r.student_views]; lap('teachers')  # Eq. 5
     unsupervised, prediction = unsupervised_loss(students, views, targets, u, setup, key=key, shared=shared)  # Eq. 8
     supervised = supervised_loss(students, labelled, setup, key=key)  # Eq. 1
     return StepResult(supervised+lam*unsupervised, supervised.detach(), unsupervised.detach(), views, pseudo, targets, prediction)
