@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEMO', 'DEMO_STEPS', 'JOBS', 'train', 'evaluate', 'recipes', 'adopt', 'runs', 'box', 'said_now_and_then', 'predict',
-           'diagnose', 'pseudo_label', 'verify', 'download', 'data', 'demo', 'sweep', 'collect', 'claims',
+           'export', 'diagnose', 'pseudo_label', 'verify', 'download', 'data', 'demo', 'sweep', 'collect', 'claims',
            'evidence_options', 'bench', 'bench_options', 'use', 'source', 'data_options', 'parser', 'main']
 
 # %% ../nbs/components/20_cli.ipynb #24d65890
@@ -99,6 +99,14 @@ def predict(a): # the parsed options
     for p in videos+problems: print(f'left out: {p}', file=sys.stderr)
     if a.json: print(json.dumps(found))
     else: print(f'{len(found):,} people in {len({f["image_id"] for f in found}):,} photos, {len(videos+problems)} left out -> {path}' + f', {a.draw}'*bool(a.draw))
+
+def export(a): # the parsed options
+    "Write a run's networks for use elsewhere; raises `InputError` where a package is missing."
+    from sshpe.runs import export, result
+    choose(a.format, ('onnx',), 'format')
+    path = Path(a.out or Path(a.run)/'model.onnx')
+    d = export.onnx(result.load(a.run, 'cpu'), path)
+    print(f'{path}: {path.stat().st_size/2**20:.1f} MiB, ' + (f'heatmaps differ from PyTorch\'s by {d:.1g} at most' if d == d else 'not checked, as onnxruntime is not installed'))
 
 def diagnose(a): # the parsed options
     "What the run's pseudo-labels are worth, and what they could still teach; raises `InputError` where nothing is labelled."
@@ -285,6 +293,8 @@ def parser()->Parser:
     p.add_argument('--run', required=True, help='folder of a finished run')
     p.add_argument('--box', action='append', default=[], help='x,y,w,h of the person in photo pixels [the whole photo]; once for each person')
     p.add_argument('--out', default='predictions', help='folder of the answers [predictions]')
+    p = add('export', "a run's networks as a file for use without PyTorch"); p.add_argument('run', metavar='RUN', help='folder of a finished run')
+    p.add_argument('format', metavar='FORMAT', help='onnx'); p.add_argument('--out', default='', help='the file [model.onnx in the folder]')
     p = add('pseudo-label', "a data set with the run's own labels, as COCO keypoint json"); use(p); source(p, 'people', 'train')
     p.add_argument('--out', required=True, help='the file to write')
     p = add('diagnose', "what a run's pseudo-labels are worth: one look against the pool, the gate, doubt, and what a student has left to learn"); use(p); source(p, '', 'train')
@@ -300,7 +310,7 @@ def parser()->Parser:
 
 # %% ../nbs/components/20_cli.ipynb #e2ff07ae
 JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo, sweep=sweep, collect=collect, claims=claims, bench=bench,
-            **{'pseudo-label': pseudo_label, 'import': adopt})
+            export=export, **{'pseudo-label': pseudo_label, 'import': adopt})
 
 def main(argv=None, # the words after `sshpe`
         )->int: # exit code
