@@ -47,6 +47,7 @@ def recipes(a): # the parsed options
     if a.json: print(json.dumps([entry(r) for r in RECIPES.values()]))
     else: print(columns([dict(recipe=r.name, about=r.about, stands_for=tables(r)) for r in RECIPES.values()]))
 
+# %% ../nbs/components/20_cli.ipynb #0c55c91d
 def runs(a): # the parsed options
     "What has been trained; or in what two runs differ; raises `InputError` where a folder is no run."
     from sshpe.files import write_atomic
