@@ -48,6 +48,7 @@ def recipes(a): # the parsed options
     if a.json: print(json.dumps([entry(r) for r in RECIPES.values()]))
     else: print(columns([dict(recipe=r.name, about=r.about, stands_for=tables(r)) for r in RECIPES.values()]))
 
+# %% ../nbs/components/20_cli.ipynb #0c55c91d
 def adopt(a): # the parsed options
     "Make a run's folder of a checkpoint; raises `InputError` where it holds no pose network."
     from sshpe.runs import checkpoint

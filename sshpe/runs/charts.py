@@ -83,6 +83,7 @@ def times(phases:dict, # of metrics.json: name -> seconds
     if 'views' not in phases: out = {'students, with views and teachers' if k == 'students' else k: v for k, v in out.items() if k not in ('views', 'teachers')}
     return out | dict(other=sum(phases.values())-sum(out.values()))
 
+# %% ../../nbs/components/runs/08_charts.ipynb #49cf09bc
 def time_picture(phases:dict, # of metrics.json: name -> seconds
                 ): # matplotlib figure
     "The seconds of a run as bars."

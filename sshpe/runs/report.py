@@ -44,6 +44,7 @@ def near(where, # a run's folder
             except InputError: pass
     return list(out.values())
 
+# %% ../../nbs/components/runs/10_report.ipynb #2edaefd5
 def read(where, # a run's folder, finished or not
          entries=None, # Entries that may be its baseline; None: see `near`
         )->Read:
@@ -189,6 +190,7 @@ def people(r:Read)->Part:
     return Part(title, 'Above the best, below the worst, each with the mean distance of its labelled joints from the answer in percent of the person\'s length. Labels are white crosses.',
                 (extremes_picture(r.extremes, k),))
 
+# %% ../../nbs/components/runs/10_report.ipynb #95f888a0
 def time(r:Read)->Part:
     "Where the time went."
     m = r.e.metrics

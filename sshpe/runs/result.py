@@ -166,7 +166,7 @@ def find(x:Result, # a finished run
         students = {k: f for k, f in x.networks.items() if k.startswith('student')}
         xy, sc = predict(students, s, x.preset)[x.best]
         need(np.isfinite(xy).all() and np.isfinite(sc).all(), f'the networks of {x.where} answer with numbers that are not finite: their weights are damaged, or the training exploded.')
-        return in_photo(xy, s.matrix), sc
+        return in_photos(xy, s.matrix), sc
 
 # %% ../../nbs/components/runs/04_result.ipynb #72eac7f6
 def opinions(x:Result, # a finished run

@@ -91,6 +91,7 @@ def full_name(c:Config, # the run's parameters
     plus = ''.join(f'+{k}={re.sub(r"[^-+.,()=A-Za-z0-9_]", "", str(v))}' for k, v in sorted(more.items()))
     return plain_name(replace(c, recipe=c.recipe+plus))
 
+# %% ../../nbs/components/runs/01_run.ipynb #6791aaf1
 def folder(c:Config, # the run's parameters
           )->Path:
     "The run's folder: `out`, or runs/ and its full name; a run that was begun when names left out what is changed goes on in its folder."
@@ -202,6 +203,7 @@ def unlock(path, # the run's folder
     "Let go of it."
     if f := LOCKS.pop(Path(path).resolve()/name, None): f.close()
 
+# %% ../../nbs/components/runs/01_run.ipynb #a5844742
 def held(path, # a run's folder, or a desk
          wait:float=0, # seconds; others who look, too, hold it for a moment
         )->bool:

@@ -38,6 +38,7 @@ def decides(f:dict, # config.json
     scale = {k: v for k, v in f.get('preset', {}).items() if k not in FREE and k != 'steps'}
     return dict(data=list(f.get('data', {}).items())[:2], seed=f['config'].get('seed'), steps=f.get('steps'), scale=scale or f['config'].get('preset'))
 
+# %% ../../nbs/components/runs/09_table.ipynb #5275e1c1
 def labelled(where)->list: # a run's folder
     "The ids of those whose labels it uses, in order; nothing where split.json cannot be read."
     try: ids = run.read(Path(where)/'split.json').get('labelled')
@@ -80,6 +81,7 @@ def written(where:Path)->str: # a run's folder
     at = next(f for n in ('metrics.json', 'log.csv', 'config.json') if (f := where/n).exists())
     return time.strftime('%Y-%m-%d %H:%M', time.localtime(at.stat().st_mtime))
 
+# %% ../../nbs/components/runs/09_table.ipynb #4d89060d
 def rows_of(root, # folder of run folders, at any depth
            )->list: # of dicts
     "Every run under a folder, those that cannot be read among them."
@@ -112,6 +114,7 @@ def ordered(rows:list, # dicts
     have = sorted(have, key=lambda r: (0, -r[by], '') if number(r[by]) else (1, 0, str(r[by])))
     return have+[r for r in rows if r.get(by) in (None, '')]
 
+# %% ../../nbs/components/runs/09_table.ipynb #488bb6c5
 def kept(rows:list, # dicts
          terms, # texts like 'recipe=denoise-select', 'seed!=0', 'AP>20'
         )->list:
@@ -183,6 +186,7 @@ def as_table(rows:list, # dicts
     body = ''.join('<tr>'+''.join(f'<td{right[n]}>{show(r, n, cell(r.get(n)))}</td>' for n in names)+'</tr>' for r in rows)
     return f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
+# %% ../../nbs/components/runs/09_table.ipynb #200ef081
 def page(rows:list, # from `rows_of`
          at, # path of the file that it shall be
         )->str: # HTML

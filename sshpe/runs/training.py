@@ -298,6 +298,7 @@ def save_networks(nets:dict, # name -> network
     t = {f'{k}.{n}': w.detach().cpu().contiguous() for k, f in nets.items() for n, w in f.state_dict().items()}
     write_atomic(path, lambda tmp: save_file(t, tmp))
 
+# %% ../../nbs/components/runs/03_training.ipynb #7cd569d7
 def finish(x:Run, # all parts of a trained run
           )->dict: # metrics.json
     "Score and store the networks; the last file marks the run as finished."

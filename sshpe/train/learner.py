@@ -170,6 +170,7 @@ def clock(self:Learner, phase:str): # its name
     yield
     self.phases[phase] = self.phases.get(phase, 0)+time.perf_counter()-start
 
+# %% ../../nbs/components/train/03_learner.ipynb #4e3f3504
 @patch
 def one_step(self:Learner)->StepResult:
     "Fetch, predict, learn, count; returns what happened (in the last piece)."
@@ -289,6 +290,7 @@ class Stop:
     def __exit__(self, *_):
         for s, handler in self.before.items(): signal.signal(s, handler or signal.SIG_DFL)
 
+# %% ../../nbs/components/train/03_learner.ipynb #6f31fb24
 @patch
 def fit(self:Learner, state=None, # a path: continue from it if it is there, and save to it
         log=None, # called with each new row
