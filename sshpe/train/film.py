@@ -67,7 +67,7 @@ class Film:
         write_arrays(self.where/'about.npz', joints=l.skeleton.joints, stride=l.p.stride, rows=self.rows, pictures=c[:, y:y+H, x:x+W], truth=l.unl.keypoints[self.rows])
 
     def __call__(self, row:dict): # a line of the log
-        if row['step'] in self.moments: write(self.where/f'{row["step"]:08}.npz', step=row['step'], **frame(self.learner, self.rows))
+        if row['step'] in self.moments: write_arrays(self.where/f'{row["step"]:08}.npz', step=row['step'], **frame(self.learner, self.rows))
 
 # %% ../../nbs/components/train/06_film.ipynb #f8ddeea4
 @dataclass(frozen=True, eq=False)
