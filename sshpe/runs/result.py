@@ -16,9 +16,8 @@ from ..pose import draw
 from . import run
 from ..errors import choose, InputError, need
 from ..files import write_atomic
-from ..data.coco import read_coco, skeleton_of, whole_photos
+from ..data.coco import read_coco, skeleton_of
 from ..data.crops import build_store, person_length
-from ..data.people import open_photo
 from ..data.registry import load as load_people
 from ..evaluate.detected import detected_ap, results, upload
 from ..pose.heatmap import decode
