@@ -142,9 +142,10 @@ def pseudo_label(a): # the parsed options
     from sshpe.files import write_atomic
     from sshpe.data.registry import load
     need(not Path(a.out).exists(), f'{a.out} exists: choose another --out.')
-    d = result.pseudo_labels(result.load(a.run, a.device), load(a.data, a.root or None, a.split))
+    d = result.pseudo_labels(result.load(a.run, a.device), load(a.data, a.root or None, a.split), a.tau, a.sort)
     write_atomic(a.out, json.dumps(d))
-    print(f'{len(d["annotations"]):,} people, {sum(x["num_keypoints"] for x in d["annotations"]):,} joints -> {a.out}')
+    print(f'{len(d["annotations"]):,} people, {d["info"]["kept"]:,} of {d["info"]["joints"]:,} joints -> {a.out}')
+    if why := result.kept(d['info']): print(why, file=sys.stderr)
 
 # %% ../nbs/components/20_cli.ipynb #e1169d60
 def verify(a): # the parsed options
@@ -362,7 +363,8 @@ def parser()->Parser:
     p = add('export', "a run's networks as a file for use without PyTorch"); p.add_argument('run', metavar='RUN', help='folder of a finished run')
     p.add_argument('format', metavar='FORMAT', help='onnx'); p.add_argument('--out', default='', help='the file [model.onnx in the folder]')
     p = add('pseudo-label', "a data set with the run's own labels, as COCO keypoint json"); use(p); source(p, 'people', 'train')
-    p.add_argument('--out', required=True, help='the file to write')
+    p.add_argument('--out', required=True, help='the file to write'); p.add_argument('--tau', type=float, default=None, help="joints with a score above it get a label [the recipe's]")
+    p.add_argument('--sort', default='', help='doubt: those first whom a human should look at; score: the surest first [as they are listed]')
     p = add('diagnose', "what a run's pseudo-labels are worth: one look against the pool, the gate, doubt, and what a student has left to learn"); use(p); source(p, '', 'train')
     p.add_argument('--people', type=int, default=256, help='how many are asked about [256]'); p.add_argument('--seed', type=int, default=0, help='of the views [0]')
     p = add('data', 'look at a data set, or fetch one')

@@ -3,7 +3,8 @@ import pickle, time, warnings
 import numpy as np, pytest, torch, torch.nn as nn
 import helpers
 from sshpe.errors import InputError
-from sshpe.models.posenet import backbone, BACKBONES, build, folded, high_resolution, load_backbone, NARROW, narrow, PoseNet, STAGES, start_of
+from sshpe.models.backbones import backbone, BACKBONES, high_resolution, NARROW, narrow, start_of
+from sshpe.models.posenet import build, folded, load_backbone, PoseNet, STAGES
 
 def small(seed=0, **kw): return build('narrow18', 5, 8, seed=seed, **kw)
 

@@ -11,7 +11,7 @@ from copy import deepcopy
 from functools import lru_cache
 import torch, torch.nn as nn
 from ..errors import choose, InputError, need
-from .backbones import backbone, BACKBONES, from_file, high_resolution, NARROW, narrow, simple_baseline, stages, start_of
+from .backbones import from_file, stages
 from .distributed import mean, size
 from .weights import digest, find, read_tensors, said, taken
 

@@ -16,7 +16,7 @@ from ..data.registry import load
 from ..data.split import draw_split
 from ..models.backbones import BACKBONES
 from ..models.posenet import build, renamed
-from ..models.weights import digest, find, read_tensors, said, spare, state_dicts, taken
+from ..models.weights import digest, find, read_tensors, said, state_dicts, taken
 from . import run
 from .training import save_networks, settle
 

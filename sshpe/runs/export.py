@@ -6,7 +6,7 @@
 __all__ = ['Exported', 'described', 'students', 'onnx', 'checked']
 
 # %% ../../nbs/components/runs/10_export.ipynb #b88c6e4f
-import json, os, tempfile
+import json, tempfile
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn
 from ..errors import InputError, need

@@ -18,7 +18,7 @@ from ..data.batch import fetch
 from ..data.crops import canvas_size, covered, cut, frames, Rows, Store
 from ..data.people import FORMATS, open_photo
 from ..data.record_file import in_order
-from ..evaluate.metrics import person_score, write_results
+from ..evaluate.metrics import person_score
 from ..evaluate.predict import heatmaps
 from ..models.device import layout
 from ..models.posenet import folded

@@ -15,8 +15,9 @@ from fastcore.basics import patch
 from ..models import distributed
 from ..errors import InputError, need
 from ..files import write_atomic
+from ..models.backbones import start_of
 from ..models.device import autocast, compiled, device_of, layout
-from ..models.posenet import build, folded, kept_up_to_date, load_backbone, start_of
+from ..models.posenet import build, folded, kept_up_to_date, load_backbone
 from .schedule import epoch, order, rate, total_steps, turn, weight
 from ..data.batch import fetch
 from ..ssl.recipe import Setup
