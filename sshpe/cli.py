@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['DEMO', 'DEMO_STEPS', 'JOBS', 'train', 'data_of', 'evaluate', 'recipes', 'runs', 'box', 'predict', 'diagnose',
-           'pseudo_label', 'verify', 'download', 'data', 'demo', 'sweep', 'collect', 'claims', 'evidence_options',
-           'bench', 'bench_options', 'use', 'source', 'data_options', 'parser', 'main']
+           'pseudo_label', 'verify', 'download', 'cache', 'data', 'demo', 'sweep', 'collect', 'claims',
+           'evidence_options', 'bench', 'bench_options', 'use', 'source', 'cache_options', 'data_options', 'parser',
+           'main']
 
 # %% ../nbs/components/20_cli.ipynb #24d65890
-import json, sys, warnings
+import json, sys, time, warnings
 from pathlib import Path
 from .errors import InputError, choose, need
 from .files import expanded
@@ -122,6 +123,18 @@ def download(a): # the parsed options
     except archives.Stopped as e: raise notebook.Failed(str(e)) from e
     finally: run.unlock(to)
 
+# %% ../nbs/components/20_cli.ipynb #fe385291
+def cache(a): # the parsed options
+    "What crops take on disk; some or all of them are removed on request."
+    from sshpe.data import cache
+    from sshpe.runs.run import columns
+    if a.clear or a.most is not None:
+        gone = cache.clear(a.data, 0 if a.clear else a.most*2**30)
+        print(f'{len(gone)} removed, {sum(k.bytes for k in gone)/2**30:.2f} GB')
+    rows = [dict(data=k.data, what=k.what, GB=round(k.bytes/2**30, 3), days=round((time.time()-k.used)/86400, 1), path=str(k.path)) for k in cache.kept_things()]
+    if a.json: print(json.dumps(rows))
+    else: print(columns([{k: f'{v:.3f}' if k == 'GB' else v for k, v in r.items()} for r in rows]) or 'the cache is empty')
+
 def data(a): # the parsed options
     "Check a data set or fetch one."
     (verify if a.task == 'verify' else download)(a)
@@ -227,6 +240,13 @@ def source(p, # the parser of a command
     options(p, HOW)
 
 # %% ../nbs/components/20_cli.ipynb #954ea614
+def cache_options(p): # the parser of `sshpe cache`
+    "Adds --json, --clear, --most and --data."
+    p.add_argument('--json', action='store_true', help='print json and nothing else')
+    p.add_argument('--clear', action='store_true', help='remove crops and indices; whatever needs them makes them again')
+    p.add_argument('--most', type=float, metavar='GB', help='remove what was not used for longest until no more than this is left')
+    p.add_argument('--data', default='', help='of this data set only, e.g. coco or coco-train [all]')
+
 def data_options(sub): # `sshpe data`'s parser of commands
     "Adds `sshpe data verify` and `sshpe data download`."
     p = sub.add_parser('verify', help='what is there, what is missing, what is wrong')
@@ -264,6 +284,7 @@ def parser()->Parser:
     p.add_argument('--people', type=int, default=256, help='how many are asked about [256]'); p.add_argument('--seed', type=int, default=0, help='of the views [0]')
     p = add('data', 'look at a data set, or fetch one')
     data_options(p.add_subparsers(dest='task', metavar='TASK', required=True, parser_class=Parser))
+    cache_options(add('cache', 'what crops of which data set take on disk, and its removal'))
     evidence_options(add); bench_options(add('bench', 'how fast the kit is here, against its networks alone and against the rivals'))
     p = add('demo', 'three recipes at 100 labels, and a page that compares them')
     p.add_argument('--out', default='', help='folder of its runs [runs/demo]'); p.add_argument('--preset', default='mini', help='[mini]')
@@ -272,7 +293,7 @@ def parser()->Parser:
     return top
 
 # %% ../nbs/components/20_cli.ipynb #e2ff07ae
-JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo, sweep=sweep, collect=collect, claims=claims, bench=bench,
+JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, runs=runs, predict=predict, data=data, cache=cache, demo=demo, sweep=sweep, collect=collect, claims=claims, bench=bench,
             **{'pseudo-label': pseudo_label})
 
 def main(argv=None, # the words after `sshpe`

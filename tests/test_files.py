@@ -548,3 +548,23 @@ def test_what_is_given_reaches_the_run(tmp_path, cache):
     c = small(root, tmp_path/'run', flip_pairs='paw_1:paw_2', sigmas='.1,.1,.1,.1')
     assert training.assemble(c).skeleton.pairs == ((1, 2),) and training.assemble(c).learner.setup.recipe.weak.mirrored > 0
     assert training.assemble(small(root, tmp_path/'other')).learner.setup.recipe.weak.mirrored == 0
+
+
+# ---------------------------------------------------------------- what crops take on disk
+
+def test_the_cache_is_listed_and_cleared(tmp_path, cache, capsys):
+    from sshpe.data.cache import clear, kept_things
+    root, store = write(tmp_path/'data', content(n=12)), tmp_path/'store'
+    train, val = (load('coco', root, s) for s in ('train', 'val'))
+    a, b = (build_store(p, (32, 32), 1.).canvases[:] for p in (train, val))
+    (store/'networks').mkdir(); (store/'networks/x').write_bytes(bytes(9))
+    for k in kept_things(): os.utime(k.path, (dict([('coco-train', 1), ('coco-val', 2)]).get(k.data, 0),)*2)
+    assert [(k.data, k.what) for k in kept_things()] == [('networks', 'other'), ('coco-train', 'crops'), ('coco-val', 'crops')]
+    assert all(k.bytes == sum(f.stat().st_size for f in k.path.rglob('*') if f.is_file()) for k in kept_things())
+    assert (build_store(train, (32, 32), 1.).canvases[:] == a).all() and [k.data for k in kept_things()][-1] == 'coco-train'      # used again
+    assert main(['cache', '--json']) == 0 and {r['data'] for r in json.loads(capsys.readouterr().out)} == {'coco-train', 'coco-val', 'networks'}
+    one = kept_things()[-1].bytes
+    assert [k.data for k in clear(most=one)] == ['coco-val'] and clear(most=one) == [] and clear('coc') == []
+    assert main(['cache', '--clear', '--data', 'coco']) == 0 and [k.what for k in kept_things()] == ['other']
+    assert (build_store(val, (32, 32), 1.).canvases[:] == b).all()
+    with pytest.raises(InputError, match='0 bytes or more'): clear(most=-1)

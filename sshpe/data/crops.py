@@ -8,7 +8,7 @@ __all__ = ['FILL', 'EACH', 'CUT', 'PAGE', 'CROWD', 'RAW', 'frames', 'to_crop', '
            'painter', 'cut_page', 'cut_pages', 'build_store', 'whole', 'photo_mark']
 
 # %% ../../nbs/components/data/05_crops.ipynb #8c0f34a6
-import hashlib, numpy as np, os, re, warnings, zlib
+import contextlib, hashlib, numpy as np, os, re, warnings, zlib
 from PIL import Image
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -288,6 +288,7 @@ def build_store(people:People, # whom to cut
     except OSError as e:
         raise InputError(f'cannot write crops to {folder.parent} ({e.strerror}): '
                          'set SSHPE_CACHE to a folder that can be written') from e
+    with contextlib.suppress(OSError): os.utime(folder) # it was used, see `data/05b_cache`
     k, edge = to_crop(people.keypoints, M), np.subtract(canvas, size)[::-1]/2 + .5
     k[k[...,2] == 0] = 0
     photos = canvases.base.marks[canvases.rows].astype(np.uint32)

@@ -205,5 +205,5 @@ def checked(people:People, # as read
     if bad == 'refuse' or not good.any(): refuse(source, f.sentences, way_out if bad == 'refuse' else '', people=people)
     need(good.any(), f'{source} has no person with a labelled joint: nothing to learn from or to measure')
     people = replace(people if good.all() else people[good], findings=f, how=people.how | dict(bad=bad))
-    for note in people.notes: warnings.warn(f'{people.name}: {note}', stacklevel=3)
+    for note in people.notes: warnings.warn(note, stacklevel=3)
     return people

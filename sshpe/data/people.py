@@ -45,7 +45,7 @@ class People:
         cols = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v[rows] for k, v in cols.items() if isinstance(v, np.ndarray)})
     @property
-    def notes(self): return [*filter(None, [self.findings.line]), *remarks(self.skeleton)] # sentences that a user must know
+    def notes(self): return [f'{self.name}: {self.findings.line}']*bool(self.findings) + remarks(self.skeleton) # what a user must know
 
 # %% ../../nbs/components/data/02_people.ipynb #b458e6b1
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP') # of the forty that the library knows: fewer doors

@@ -112,7 +112,8 @@ def train(c:run.Config, # the run's parameters
         try: notebook.execute(run.home()/'nbs/runs/train.ipynb', where/'train.ipynb', {**asdict(c), 'out': str(where)})
         except notebook.Failed as e: raise notebook.Failed(f'{e}; the same command goes on from the last checkpoint') from e
     m = run.figures(where)
-    for note in run.facts(where).get('notes', []): print(note)
+    for note in run.facts(where).get('notes', []):
+        if note not in m.get('notes', []): print(note)
     print(scores(m)); print(f'{run.clock(m["seconds"])} · {where/"train.ipynb"}')
 
 # %% ../../nbs/components/runs/06_command.ipynb #2d2f2691

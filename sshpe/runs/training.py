@@ -134,7 +134,7 @@ def facts_of(c, # the run's parameters
     cut = dict(labelled=learner.lab, unlabelled=learner.unl, validation=build_store(data[1], learner.p.size, 1.))  # broken photos are told before training
     how = dict(recipe={k: v for k, v in run.plain(learner.r).items() if k != 'rows'}, preset=run.plain(learner.p), skeleton=asdict(learner.skeleton))
     photos = {k: photo_mark(s) for k, s in cut.items()}
-    notes = list(dict.fromkeys(f'{d.name}: {n}' for d in data for n in d.notes))
+    notes = list(dict.fromkeys(n for d in data for n in d.notes))
     return dict(config=run.as_json(c), steps=learner.T, **how, data=seen, notes=notes, photos=photos, labelled=len(learner.lab), unlabelled=len(learner.unl),
                 **on(learner), **run.origin())
 
