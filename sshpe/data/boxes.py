@@ -11,7 +11,6 @@ from pathlib import Path
 from .aic_mpii import json_list
 from .category import keypoint_category, numbers, read_skeleton
 from .coco import as_id, entries, photo_numbers, read_json, sizes_of
-from .findings import Findings
 from .mend import checked
 from .people import People, refuse
 from ..errors import InputError, need

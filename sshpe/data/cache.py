@@ -6,7 +6,7 @@
 __all__ = ['STORE', 'INDEX_FILE', 'Kept', 'size_of', 'kept_things', 'clear']
 
 # %% ../../nbs/components/data/05b_cache.ipynb #5333aa44
-import os, re, shutil, time
+import os, re, shutil
 from dataclasses import dataclass
 from pathlib import Path
 from .coco import cache_folder

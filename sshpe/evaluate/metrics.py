@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from ..errors import need
 from ..files import write_atomic
-from ..data.coco import entries, numbers, parsed, read_json
+from ..data.category import numbers
+from ..data.coco import entries, parsed, read_json
 from ..data.crops import person_length
 from ..pose.skeleton import COCO17, META7
 
