@@ -225,10 +225,10 @@ class Lab:
         assert fine, m['AP_box'] # the truth itself is right, unless no rounding is forgiven
 
     def verify(self, name, root): # json, and a text for a terminal
-        from sshpe.data import archives
-        r = archives.verify(name, root, ['train'])
+        from sshpe.data import verify
+        r = verify.verify(name, root, ['train'])
         json.dumps(r)
-        for line in archives.lines(r): assert '\n' not in line and line.encode()
+        for line in verify.lines(r): assert '\n' not in line and line.encode()
 
     # ------ data sets
 
@@ -258,25 +258,26 @@ class Lab:
         def read(b):
             f.write_bytes(b)
             accepted = 0
-            for bad in ('refuse', 'drop'):
+            for bad in ('refuse', 'mend'):
                 try: p = registry.load('coco', self.sticks, 'train', bad)
                 except InputError: continue
-                sound(p); as_it_stands(p, json.loads(b)); self.cut(p); self.measure(p)
+                sound(p); self.cut(p); self.measure(p)
+                if bad == 'refuse': as_it_stands(p, json.loads(b))
                 accepted += 1
             self.verify('coco', self.sticks)
             if not accepted: raise InputError('refused')
         return Target('coco', [f.read_bytes(), json.dumps(more).encode()], twist_json, read, 30)
 
     def index(self):
-        from sshpe.data import coco, people, registry
+        from sshpe.data import coco, mend, people, registry
         path = self.tmp/'index.npz'
         coco.keep(path, *coco.coco_index(self.sticks/'annotations/person_keypoints_val.json')); whole = path.read_bytes()
         def read(b):
             path.write_bytes(b)
             found = coco.kept(path)
             if not found: raise InputError('read again')
-            p, sentences = found
-            sound(people.checked(people.replace(p, root=self.sticks/'val', name='x'), path, sentences))
+            p, findings = found
+            sound(mend.checked(people.replace(p, root=self.sticks/'val', name='x'), path, findings))
         return Target('index', [whole], twist_zip, read, 5)
 
     def listed(self, name, rows, folder, path, load):
@@ -284,7 +285,7 @@ class Lab:
         def read(b):
             path.write_bytes(b)
             ok = 0
-            for bad in ('refuse', 'drop'):
+            for bad in ('refuse', 'mend'):
                 try: p = load(bad)
                 except InputError: continue
                 sound(p); self.cut(p)

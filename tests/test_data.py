@@ -7,12 +7,13 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from sshpe.data import coco, crops, lsp, people
 from sshpe.errors import InputError
-from sshpe.data.coco import mirror_pairs, read_coco, read_folder, read_skeleton, whole_photos
+from sshpe.data.category import read_skeleton
+from sshpe.data.coco import read_coco, read_folder, whole_photos
 from sshpe.data.crops import build_store, canvas_size, FILL, frames, to_crop
 from sshpe.data.lsp import read_lsp
 from sshpe.data.people import open_photo
 from sshpe.data.registry import fingerprint, load
-from sshpe.pose.skeleton import COCO17, LSP14
+from sshpe.pose.skeleton import COCO17, LSP14, mirror_pairs
 
 PHOTOS = os.environ.get('SSHPE_PHOTOS')
 photos = pytest.mark.skipif(not PHOTOS, reason='SSHPE_PHOTOS does not point at a folder with real photos')
@@ -145,9 +146,10 @@ def test_json_lists_as_numbers(xs, shape, good):
 # ---------------------------------------------------------------- skeletons
 
 def test_skeleton_of_a_category():
-    s = read_skeleton(dict(name='animal', keypoints=['L_Eye', 'R_Eye', 'Nose', 'L_F_Paw', 'R_F_Paw'], skeleton=[[1, 3], [2, 3]]))
-    assert s.pairs == ((0, 1), (3, 4)) and s.flip == (1, 0, 2, 4, 3) and s.limbs == ((0, 2), (1, 2))
-    assert len(s.sigmas) == 5 and s.sigmas[0] == pytest.approx(np.mean(COCO17.sigmas), abs=1e-4)
+    s = read_skeleton(dict(name='animal', keypoints=['L_Eye', 'R_Eye', 'Nose', 'L_F_Paw', 'R_F_Paw'], skeleton=[[1, 3], [2, 5]]))
+    assert s.pairs == ((0, 1), (3, 4)) and s.flip == (1, 0, 2, 4, 3) and s.limbs == ((0, 2), (1, 4))
+    assert s.sigmas[:3] == (.025, .025, .026) and s.sigmas[3] == pytest.approx(np.mean(COCO17.sigmas), abs=1e-4)
+    assert s.assumed == ('L_F_Paw', 'R_F_Paw')
     assert read_skeleton(category()) is COCO17
     assert read_skeleton(category(sigmas=[.1]*17)).sigmas == (.1,)*17
 
@@ -192,33 +194,33 @@ WRONG = {
     'visibility': (joint(0, 0, 5, 5, 3), 'visibility that is not 0, 1 or 2'),
     'box without area': (edit((A, 1, 'bbox'), [5, 5, 0, 20]), 'person 2 .* box without area .*w 0, h 20'),
     'negative box': (edit((A, 1, 'bbox'), [5, 5, -9, 20]), 'box without area'),
-    'NaN box': (edit((A, 1, 'bbox'), [float('nan'), 5, 9, 20]), 'box that is not four finite'),
+    'NaN box': (edit((A, 1, 'bbox'), [float('nan'), 5, 9, 20]), 'box without area'),
     'box outside': (edit((A, 1, 'bbox'), [500, 5, 9, 20]), 'box outside its photo'),
-    'three numbers as box': (edit((A, 1, 'bbox'), [5, 5, 9]), 'person 2 has a box that is not four numbers'),
+    'three numbers as box': (edit((A, 1, 'bbox'), [5, 5, 9]), 'person 2 .* has a box without area'),
     'area 0': (edit((A, 1, 'area'), 0), 'person 2 .* no area above 0'),
     'no photo': (edit((I, 0, 'file_name'), 'gone.jpg'), "person 1 in 'gone.jpg' has no photo"),
     'photo out of the root': (edit((I, 0, 'file_name'), '../secret.jpg'), "'../secret.jpg' points out of the photos' folder"),
     'absolute photo': (edit((I, 0, 'file_name'), '/etc/passwd'), "'/etc/passwd' points out"),
     'photo on a drive': (edit((I, 0, 'file_name'), 'C:\\x.jpg'), 'points out'),
-    'size of the photo': (edit((I, 0, 'width'), 0), "photo without width and height"),
+    'size of the photo': (edit((I, 0, 'width'), 0), "the list has no width and height of '1.jpg'"),
     'two people with one id': (edit((A, 1, 'id'), 1), r'annotations\[1\] has the id 1 of an earlier one'),
-    'two photos with one id': (edit((I, 1, 'id'), 1), r'images\[1\] has the id 1 of an earlier one'),
-    'id as text': (edit((A, 1, 'id'), '2'), r'annotations\[1\] has no proper "id"'),
-    'huge id': (edit((A, 1, 'id'), 2**63), r'annotations\[1\] has no proper "id"'),
-    'no keypoints': (edit((A, 0, 'keypoints'), KeyError), r'annotations\[0\] has no proper "keypoints"'),
+    'two photos with one id': (edit((I, 1, 'id'), 1), 'images has the id 1 more than once'),
+    'id as text': (edit((A, 1, 'id'), '2'), r"annotations\[1\] has the id '2'"),
+    'huge id': (edit((A, 1, 'id'), 2**63), r'annotations\[1\] has no id'),
+    'no keypoints': (edit((A, 0, 'keypoints'), KeyError), r'person 1 has keypoints \(no entries\)'),
     'unknown photo': (edit((A, 0, 'image_id'), 77), 'person 1 has the image 77, which is not in the file'),
     'unknown category': (edit((A, 0, 'category_id'), 77), 'person 1 has the category 77'),
     'crowd as text': (edit((A, 0, 'iscrowd'), 'no'), 'iscrowd'),
     'count as list': (edit((A, 0, 'num_keypoints'), [1, 2]), r'num_keypoints \[1, 2\] but 17 joints'),
     'numbers as text': (edit((A, 0, 'keypoints', 0), '12.5'), 'keypoints .51 entries. that are not the 3 x 17 numbers'),
-    'box of truths': (edit((A, 0, 'bbox'), [True]*4), 'a box that is not four numbers'),
+    'box of truths': (edit((A, 0, 'bbox'), [True]*4), 'person 1 .* has a box without area'),
     'no images': (edit((I,), KeyError), 'not a COCO keypoint file: .*no list "images"'),
     'images as object': (edit((I,), {}), 'no list "images"'),
     'no people': (edit((A,), []), 'not a COCO keypoint file'),
     'crowds only': (both(*(edit((A, i, 'iscrowd'), 1) for i in range(6))), 'no person with a labelled joint'),
     'no joints in the category': (edit((C, 0, 'keypoints'), KeyError), 'no category lists "keypoints"'),
     'a joint twice': (edit((C, 0, 'keypoints', 1), 'nose'), 'must list different names'),
-    'limb without joint': (both(edit((C, 0, 'keypoints', 1), 'eye'), edit((C, 0, 'skeleton', 0), [1, 18])), 'each limb .* from 1 to 17'),
+    'limb without joint': (both(edit((C, 0, 'keypoints', 1), 'eye'), edit((C, 0, 'skeleton', 0), [1, 18])), 'the limb .1, 18. is not two of 17 joints'),
     'sigmas': (edit((C, 0, 'sigmas'), [0]*17), '"sigmas" must be 17 numbers above 0'),
 }
 
@@ -227,7 +229,7 @@ WRONG = {
 def test_bad_json_is_one_sentence(kind, tmp_path):
     d = content(); change, says = WRONG[kind]
     change(d)
-    with pytest.raises(InputError, match=says) as e: load('coco', write(tmp_path, d))
+    with pytest.raises(InputError, match=says) as e: load('coco', write(tmp_path, d), bad='refuse')
     assert 'person_keypoints_train.json' in str(e.value)
     assert '\n' not in str(e.value)
     assert len(str(e.value)) < 600
@@ -245,24 +247,25 @@ def test_not_coco(text, says, tmp_path):
 def test_all_problems_together(tmp_path):
     d = content()
     for change in (joint(0, 0, 999, 5), joint(1, 1, 5, 999), edit((A, 4, 'bbox'), [1, 1, 0, 0]), edit((A, 5, 'keypoints'), [])): change(d)
-    with pytest.raises(InputError, match='4 problems: .*; and 1 more. Mend') as e:
-        load('coco', write(tmp_path, d))
+    with pytest.raises(InputError, match='4 problems: .*; and 1 more. bad=refuse asked for that') as e:
+        load('coco', write(tmp_path, d), bad='refuse')
     assert len(e.value.people) == 3 and len(e.value.problems) == 4 and {s.split()[1] for s in e.value.problems} == {'1', '2', '5', '6'}
 
 
 def test_bad_people_can_be_left_out(tmp_path):
     d = content()
     joint(0, 0, 999, 5)(d); d['annotations'][5]['keypoints'] = []
-    with pytest.warns(UserWarning, match='left out 2 bad entries'):
-        p = load('coco', write(tmp_path, d), bad='drop')
-    assert p.ann_ids.tolist() == [2, 5]
-    with pytest.raises(InputError, match="no answer to bad people 'dorp': did you mean 'drop'"):
-        load('coco', tmp_path, bad='dorp')
+    with pytest.warns(UserWarning, match='1 person whose keypoints .* is left out; 1 joint outside its photo is taken as not labelled'):
+        p = load('coco', write(tmp_path, d))
+    assert p.ann_ids.tolist() == [1, 2, 5] and p.keypoints[0, 0].tolist() == [0, 0, 0] and (p.keypoints[0, 1:, 2] > 0).all()
+    with pytest.raises(InputError, match="no answer to bad data 'refsue': did you mean 'refuse'"):
+        load('coco', tmp_path, bad='refsue')
 
 
 def test_two_pixels_outside_are_forgiven(tmp_path):
     d = content(); joint(0, 0, -2, 101)(d)
-    assert load('coco', write(tmp_path, d)).keypoints[0, 0].tolist() == [-2, 101, 2]
+    with pytest.warns(UserWarning, match='1 joint up to 2 pixels outside its photo is taken to its edge'): p = load('coco', write(tmp_path, d))
+    assert p.keypoints[0, 0].tolist() == [-.5, 99.5, 2]
 
 
 def test_missing_folders(tiny, tmp_path):
@@ -270,7 +273,7 @@ def test_missing_folders(tiny, tmp_path):
                        (('coco', tiny, 'val'), 'has no annotations/person_keypoints_val.json'),
                        (('coc', tiny), "no data set 'coc': did you mean 'coco'"),
                        (('coco',), 'give root'), (('lspet', tiny), 'no file .*joints.mat'),
-                       (('folder', tiny), 'no .jpg or .png'), (('folder', tmp_path/'no'), 'there is no folder')]:
+                       (('folder', tiny/'annotations'), 'no .jpg, .jpeg, .png'), (('folder', tmp_path/'no'), 'there is no folder')]:
         with pytest.raises(InputError, match=says): load(*args)
     with pytest.raises(InputError, match='there is no folder .*x with the photos'):
         read_coco(tiny/'annotations/person_keypoints_train.json', tiny/'x')
@@ -333,12 +336,12 @@ def test_a_large_json_is_read_once(large, tmp_path, monkeypatch):
 def test_what_was_kept_is_checked_all_the_same(large, monkeypatch):
     load('coco', large)
     (large/'train/2.jpg').unlink()
-    with pytest.raises(InputError, match='person 5 .* has no photo'): load('coco', large)
+    with pytest.raises(InputError, match='person 5 .* has no photo'): load('coco', large, bad='refuse')
     d = content(); joint(0, 0, 999, 5)(d); d['annotations'][5]['keypoints'] = []
     (large/'annotations/person_keypoints_train.json').write_text(json.dumps(d))
     said = []
     for _ in range(2):
-        with pytest.raises(InputError) as e: load('coco', large)
+        with pytest.raises(InputError) as e: load('coco', large, bad='refuse')
         said.append(e.value.problems)
         monkeypatch.setattr(coco, 'read_json', lambda f: pytest.fail('read again'))
     assert said[0] == said[1] and len(said[0]) == 3
@@ -403,7 +406,7 @@ def test_every_kind_of_pixel(mode, tmp_path):
 def test_not_a_photo(blob, tmp_path):
     (tmp_path/'a.jpg').write_bytes(blob)
     with pytest.raises(InputError, match='a.jpg is not a whole picture'): open_photo(tmp_path/'a.jpg')
-    with pytest.raises(InputError, match="'a.jpg' has a photo without width|has no area|1 problem"):
+    with pytest.raises(InputError, match="1 problem: .*'a.jpg' has a photo without width and height"):
         read_folder(tmp_path)
 
 
@@ -467,13 +470,13 @@ def test_bad_lsp(tmp_path):
     with pytest.raises(InputError, match="no split of LSP 'test'"): load('lspet', tmp_path, 'test')
     (tmp_path/'images/im00002.jpg').unlink()
     with pytest.raises(InputError, match="joints.mat: 1 problem: person 2 in 'im00002.jpg' has no photo"):
-        load('lspet', tmp_path)
+        load('lspet', tmp_path, bad='refuse')
     j = lsp_people(4); j[0, 3, 2] = 7; j[2, :, 2] = np.nan
     savemat(tmp_path/'joints.mat', dict(joints=j.transpose(1, 2, 0)))
-    with pytest.raises(InputError, match="3 problems: person 1 .* visibility .*left_hip.*; person 2 .* no photo; person 3 .*visibility") as e: load('lspet', tmp_path)
-    assert len(e.value.problems) == 3
+    with pytest.raises(InputError, match='problems: person 1 .* visibility .*left_hip') as e: load('lspet', tmp_path, bad='refuse')
+    assert {s.split()[1] for s in e.value.problems} == {'1', '2', '3'} and any('person 2' in s and 'no photo' in s for s in e.value.problems)
     write_lsp(tmp_path/'all', lsp_people(4).transpose(1, 2, 0)*np.nan)
-    with pytest.raises(InputError, match='8 problems: .*visibility'): load('lspet', tmp_path/'all')
+    with pytest.raises(InputError, match='problems: .*visibility'): load('lspet', tmp_path/'all')
     good = (tmp_path/'joints.mat').read_bytes()
     for j, says in [(dict(joints=lsp_people(4)), 'joints" is .4, 14, 3., not'), (dict(other=1), 'has no array "joints"'),
                     (dict(joints='text'), 'is not a whole MATLAB 5 file')]:
@@ -927,13 +930,16 @@ def test_fingerprint(tiny):
 
 
 def test_150_000_people_are_small_and_quick():
-    from sshpe.data.people import checks
+    from sshpe.data.findings import Findings
+    from sshpe.data.mend import mended_boxes, mended_joints, usable
     n = 150_000
     p = replace(whole_photos('big', '.', []), files=np.full(n, '000000000001.jpg'), image_ids=np.arange(n), ann_ids=np.arange(n),
                 boxes=np.tile(np.float32([1, 1, 50, 90]), (n, 1)), keypoints=np.full((n, 17, 3), 2, np.float32), areas=np.ones(n, np.float32),
                 sizes=np.full((n, 2), 640, np.int32))
     start = time.time()
-    assert fingerprint(p) and len(checks(p)) == 10 and frames(p.boxes, (256, 192)).shape == (n, 2, 3)
+    f, there = Findings(), np.ones(n, bool)
+    assert fingerprint(p) and usable(mended_boxes(mended_joints(p, f), f), there, there, f).all() and not f
+    assert frames(p.boxes, (256, 192)).shape == (n, 2, 3)
     assert time.time() - start < 10
     assert sum(getattr(p, f).nbytes for f in ('files', 'keypoints', 'boxes', 'areas', 'sizes', 'ann_ids', 'image_ids')) < 60e6
 

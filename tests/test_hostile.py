@@ -3,7 +3,7 @@ import ast, io, json, os, pickle, shutil, struct, subprocess, sys, time, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
-from sshpe.data import coco, archives, sources
+from sshpe.data import archives, coco, sources, verify
 from sshpe.runs import result, run, training
 from sshpe.errors import InputError
 from sshpe.data.coco import whole_photos
@@ -87,10 +87,10 @@ def test_data_sets_carry_no_code(kind, mark, tmp_path):
     with pytest.raises(InputError): load('people', root, 'train', boxes=str(root/'boxes.json'))
     photo = next((root/'train').iterdir()); photo.write_bytes(bomb)
     with pytest.raises(InputError, match='is not a whole picture'): build_store(load('people', root), cache=tmp_path/'cache')
-    with pytest.raises(InputError): load('folder', root/'train')
+    with pytest.raises(InputError): load('folder', root/'train', bad='refuse')
     (root/'annotations/person_keypoints_train.json').write_bytes(bomb)
     with pytest.raises(InputError): load('people', root)
-    assert not archives.verify('people', root, ['train'])['usable']
+    assert not verify.verify('people', root, ['train'])['usable']
 
 
 @every_bomb
@@ -211,9 +211,9 @@ def test_json_cannot_leave_the_data_s_folder(name, file, tmp_path, watched):
     assert any('points out of' in s or 'has no photo' in s for s in e.value.problems) and '\n' not in str(e.value)
     out = '..' in file or file[1:2] == ':' or file.startswith(('/', '\\'))
     assert any("points out of the photos' folder" in s for s in e.value.problems) or not out
-    with pytest.warns(UserWarning, match='left out'): p = load(data_name, root, 'train', 'drop', boxes)
+    with pytest.warns(UserWarning, match='left out'): p = load(data_name, root, 'train', 'mend', boxes)
     assert all(f in ('000001.png', '000003.png', '1.jpg', '000001.jpg') for f in p.files)
-    if not boxes: assert not archives.verify(name, root, ['train'], decode=True)['splits']['train']['problems'] == {}
+    if not boxes: assert not verify.verify(name, root, ['train'], decode=True)['splits']['train']['problems'] == {}
 
 
 def test_links_of_the_owner_are_followed(tmp_path):
@@ -234,7 +234,7 @@ def test_a_pipe_is_no_photo(tmp_path):
     root = stick_people(tmp_path/'sticks', 3, 1, 64)
     photo = root/'train/000002.png'
     photo.unlink(); os.mkfifo(photo)
-    with pytest.raises(InputError, match='has no photo'): load('people', root)
+    with pytest.raises(InputError, match='has no photo'): load('people', root, bad='refuse')
 
 
 OUT = ['../out.jpg', '/out.jpg', 'val2017/../../out.jpg', 'C:\\out.jpg', '..\\out.jpg', 'val2017\\..\\..\\out.jpg', '\\\\host\\out.jpg',

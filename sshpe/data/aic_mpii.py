@@ -10,9 +10,12 @@ __all__ = ['AIC14', 'MPII16', 'JOINTS', 'only_one', 'aic_layout', 'json_list', '
 import numpy as np
 from dataclasses import replace
 from pathlib import Path
-from .coco import numbers, parsed
+from .category import numbers
+from .coco import parsed
+from .findings import Findings
 from .lsp import in_coco, tidy
-from .people import People, checked, leaves, photo_sizes, refuse
+from .mend import checked
+from .people import People, leaves, photo_sizes, refuse
 from ..errors import choose, need
 from ..pose.skeleton import COCO17, LSP14
 
@@ -53,11 +56,12 @@ def json_list(path)->list: # of the file
 
 def people_listed(path, # a json file
                   rows, # a function: its list -> people as numbers, and sentences about the others
-                  )->tuple: # columns of the people, sentences
+                  )->tuple: # columns of the people, Findings
     "The people of a list; raises `InputError` where there is none."
-    found, sentences = rows(json_list(path))
+    (found, sentences), f = rows(json_list(path)), Findings()
     if not found: refuse(path, sentences)
-    return zip(*found), sentences
+    f.note('entry|entries of the list is|are left out', sentences)
+    return zip(*found), f
 
 # %% ../../nbs/components/data/06_aic_mpii.ipynb #cc0673b2
 def aic_rows(photos, # the json's list
@@ -102,16 +106,16 @@ def as_people(name:str, # of the data set
 # %% ../../nbs/components/data/06_aic_mpii.ipynb #835c07b1
 def read_aic(root, # folder that holds ai_challenger_keypoint_train_*, or one of these
              split:str='train', # 'train' or 'val'
-             bad:str='drop', # or 'refuse' people with problems
+             bad:str='mend', # or 'refuse' whatever is odd
             )->People:
     "AI Challenger's people, in COCO's joints."
     path, photos = aic_layout(root, split)
-    (images, names, boxes, k), sentences = people_listed(path, aic_rows)
+    (images, names, boxes, k), findings = people_listed(path, aic_rows)
     k = np.array(k); k[...,2] = np.select([k[...,2] == v for v in (1, 2, 3)], [2, 1, 0], -1)
     people = as_people(f'aic-{split}', photos, [f'{n}.jpg' for n in names], images, boxes, in_coco(k, AIC14))
     boxes = in_photo(people.boxes, people.sizes)
     people = replace(people, boxes=boxes.astype(np.float32), areas=boxes[:,2:].prod(1).clip(1).astype(np.float32))
-    return checked(people, path, sentences, bad)
+    return checked(people, path, findings, bad)
 
 # %% ../../nbs/components/data/06_aic_mpii.ipynb #027ba58a
 def mpii_layout(root, # folder with images/, and annot/ or annotations/
@@ -145,11 +149,11 @@ def mpii_rows(people, # the json's list
 # %% ../../nbs/components/data/06_aic_mpii.ipynb #5800ed2c
 def read_mpii(root, # folder with images/, and annot/ or annotations/
               split:str='train', # 'train' or 'val'
-              bad:str='refuse', # or 'drop' people with problems
+              bad:str='mend', # or 'refuse' whatever is odd
              )->People:
     "MPII's people, in COCO's joints."
     path, photos = mpii_layout(root, split)
-    (files, boxes, k), sentences = people_listed(path, mpii_rows)
+    (files, boxes, k), findings = people_listed(path, mpii_rows)
     number = {f: n for n, f in enumerate(dict.fromkeys(files), 1)}
     people = as_people(f'mpii-{split}', photos, files, [number[f] for f in files], boxes, in_coco(np.array(k), MPII16))
-    return checked(people, path, sentences, bad)
+    return checked(people, path, findings, bad)

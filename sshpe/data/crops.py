@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['FILL', 'EACH', 'CUT', 'PAGE', 'CROWD', 'RAW', 'frames', 'to_crop', 'canvas_size', 'origins', 'covered', 'fitted',
            'cut', 'Rows', 'person_length', 'Store', 'Chain', 'join', 'store_name', 'Cutting', 'trusted_table',
-           'painter', 'cut_page', 'cut_pages', 'build_store', 'photo_mark']
+           'painter', 'cut_page', 'cut_pages', 'build_store', 'whole', 'photo_mark']
 
 # %% ../../nbs/components/data/05_crops.ipynb #8c0f34a6
-import hashlib, numpy as np, os, re, zlib
+import contextlib, hashlib, numpy as np, os, re, warnings, zlib
 from PIL import Image
 from dataclasses import dataclass, replace
 from pathlib import Path
 from .coco import cache_folder
+from .findings import Findings
 from .people import People, open_photo, photo_sizes, refuse
 from .record_file import Shelf, exclusively, in_order, jpeg, pixels, read_table, write_page
 from .registry import fingerprint
@@ -164,7 +165,7 @@ def join(stores)->Store: # of the same size and margin
     return replace(first, canvases=Rows(Chain([s.canvases for s in stores])), **cols)
 
 # %% ../../nbs/components/data/05_crops.ipynb #1819e7ba
-CUT = 2 # the version of the cutting: another number, other stores
+CUT = 3 # the version of the cutting: another number, other stores
 def store_name(people:People, # whom to cut
                size, # (H, W) of the crop
                margin:float, # how much larger the canvas is
@@ -191,11 +192,11 @@ class Cutting:
     coded:bool # JPEGs of the parts, or all bytes?
 
     def records(self, rows, # (n,) numbers of the people, all in one photo
-               ): # pairs (bytes, checksum of the photo), or what is wrong with the photo
+               ): # pairs (bytes, checksum of the photo), or (file, what is wrong with it) as a dict
         "What a page keeps of the people of one photo."
         path = os.path.join(self.people.root, self.people.files[rows[0]])
         try: photo = open_photo(path, self.people.sizes[rows[0]])
-        except InputError as e: return str(e)
+        except InputError as e: return {str(self.people.files[rows[0]]): str(e)}
         mark, f = zlib.crc32(Path(path).read_bytes()), self.encoded if self.coded else self.plain
         return [(f(photo, self.M[i], self.parts[i], self.size, self.canvas), mark) for i in rows]
     def plain(self, *a): # as for `cut`; -> the bytes of the canvas
@@ -236,12 +237,12 @@ def cut_page(path, # of the page
     "Cut the people of one page; one `InputError` tells of all its broken photos together."
     files = c.people.files[rows]
     photos = np.split(rows, np.flatnonzero(files[1:] != files[:-1]) + 1)
-    jobs, broken = [p[i:i+CROWD] for p in photos for i in range(0, len(p), CROWD)], []
+    jobs, broken = [p[i:i+CROWD] for p in photos for i in range(0, len(p), CROWD)], {}
     def records():
         for found in in_order(c.records, jobs, workers):
-            if isinstance(found, str): broken.append(found)
+            if isinstance(found, dict): broken.update(found)
             else: yield from found
-        refuse(c.people.root, dict.fromkeys(broken), 'Replace these photos.')
+        refuse(c.people.root, broken.values(), files=broken)
     write_page(path, len(rows), records())
 
 # %% ../../nbs/components/data/05_crops.ipynb #4e4fb68c
@@ -253,17 +254,17 @@ def cut_pages(folder:Path, # of the store
     "Everybody's canvas; pages that are there and whole stay as they are. One `InputError` tells of all broken photos together."
     turn = np.argsort(c.people.files, kind='stable') # each photo is decoded once
     rows = [turn[i:i+PAGE] for i in range(0, len(turn), PAGE)]
-    paths, broken = [folder/f'{k:05}' for k in range(len(rows))], []
+    paths, broken = [folder/f'{k:05}' for k in range(len(rows))], {}
     if any(trusted_table(c, *a) is None for a in zip(paths, rows)):
         with exclusively(folder):
             for k, a in enumerate(zip(paths, rows), 1):
                 try:
                     if trusted_table(c, *a) is None: cut_page(a[0], c, a[1], workers)
                 except InputError as e:
-                    if not hasattr(e, 'problems'): raise
-                    broken += e.problems
+                    if not getattr(e, 'files', ()): raise
+                    broken |= dict(zip(e.files, e.problems))
                 if tell: tell(min(k*PAGE, len(turn)), len(turn))
-    refuse(c.people.root, dict.fromkeys(broken), 'Replace these photos.')
+    refuse(c.people.root, broken.values(), 'Replace these photos.', files=broken)
     shelf = Shelf(paths, [trusted_table(c, *a) for a in zip(paths, rows)], c.canvas, painter(c, turn))
     return Rows(shelf, np.argsort(turn))
 
@@ -287,6 +288,7 @@ def build_store(people:People, # whom to cut
     except OSError as e:
         raise InputError(f'cannot write crops to {folder.parent} ({e.strerror}): '
                          'set SSHPE_CACHE to a folder that can be written') from e
+    with contextlib.suppress(OSError): os.utime(folder) # it was used, see `data/05b_cache`
     k, edge = to_crop(people.keypoints, M), np.subtract(canvas, size)[::-1]/2 + .5
     k[k[...,2] == 0] = 0
     photos = canvases.base.marks[canvases.rows].astype(np.uint32)
@@ -294,6 +296,20 @@ def build_store(people:People, # whom to cut
                  (person_length(people)*M[:,0,0]).astype(np.float32), photos, tuple(size), float(margin))
 
 # %% ../../nbs/components/data/05_crops.ipynb #c801ad17
+def whole(people:People, # as read
+          cut, # a function that cuts them, e.g. `build_store` at some size
+         )->People:
+    "The people whose photos can be decoded; the others are left out, with a warning. Raises `InputError` where nobody is left, or `bad` is 'refuse'."
+    try: cut(people)
+    except InputError as e:
+        broken = getattr(e, 'files', ())
+        rest = people[~np.isin(people.files, broken)] if broken else people
+        if people.how.get('bad') == 'refuse' or len(rest) in (0, len(people)): raise
+        found = Findings({'photo|photos that cannot be decoded is|are left out, with the people in it|them': e.problems})
+        warnings.warn(f'{people.name}: {found.line}, e.g. {e.problems[0]}', stacklevel=2)
+        return whole(replace(rest, findings=Findings(people.findings | found)), cut)
+    return people
+
 def photo_mark(store:Store, # whose photos
               )->str: # 12 hexadecimal digits
     "The photos that these people were cut from, to the last byte, in short."

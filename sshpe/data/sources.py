@@ -10,6 +10,7 @@ import numpy as np, re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from .boxes import FLOOR
+from .mend import in_joints_of
 from .people import People
 from .registry import READERS, load
 from ..errors import InputError, choose, need
@@ -65,11 +66,12 @@ def people_of(s:Source, # not the rest
               data:str='', # name of the training data
               root:str='', # its folder; '' = the shipped people
               skeleton=COCO17, # the training people's
+              **how, # bad, category, …, see `load`; the latter where the layout is COCO's
              )->People:
     "The people of a source, with the joints of the training people; raises `InputError` where its folder is unknown or its joints differ."
     root = s.root or (root if s.data == data else '')
     need(root or s.data == 'people', f'{s}: say in which folder it is, {s}=FOLDER')
-    p = load(s.data, root or None, s.split or 'train', boxes=s.boxes)
+    how = {k: v for k, v in how.items() if k == 'bad' or s.data == data}
+    p = load(s.data, root or None, s.split or 'train', boxes=s.boxes, **how)
     if not p.keypoints[...,2].any(): p = replace(p, skeleton=skeleton, keypoints=np.zeros((len(p), len(skeleton), 3), np.float32))
-    need(p.skeleton.joints == skeleton.joints, f'{p.name} and the training people have different joints')
-    return p
+    return in_joints_of(p, skeleton, 'the training people')

@@ -70,7 +70,7 @@ def results(people, # N `People` whom a detector found
     need(np.isfinite(kp).all() and np.isfinite(s).all(), 'a predicted point or score is not a finite number.')
     total = rescored(s, people.scores)
     stay = thinned(people.image_ids, kp, total, frame_areas(people, size), people.skeleton.sigmas, same)
-    category = person_category(read_json(people.annotations))[0] if people.annotations else 1
+    category = person_category(read_json(people.annotations), people.how.get('category', ''))[0] if people.annotations else 1
     flat = np.concatenate([kp.round(3), s[...,None].round(6)], -1).reshape(len(kp), -1)[stay].tolist()
     return [dict(image_id=i, category_id=category, keypoints=k, score=w)
             for i, k, w in zip(people.image_ids[stay].tolist(), flat, total[stay].round(6).tolist())]

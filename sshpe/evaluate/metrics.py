@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['THRESHOLDS', 'RECALLS', 'AREAS', 'MOST', 'AP_NAMES', 'oks', 'per_person_oks', 'person_score', 'category_ids',
-           'coco_results', 'write_results', 'read_results', 'is_result', 'only', 'ground_truth', 'pair_oks', 'match',
-           'pairs', 'nth', 'curve', 'Columns', 'people_columns', 'answer_columns', 'found', 'coco_ap', 'oks_ap', 'pck',
-           'pck_groups', 'pck_table', 'boxed', 'evaluate']
+           'coco_results', 'write_results', 'read_results', 'is_result', 'mended_fields', 'only', 'ground_truth',
+           'pair_oks', 'match', 'pairs', 'nth', 'curve', 'Columns', 'people_columns', 'answer_columns', 'found',
+           'coco_ap', 'oks_ap', 'pck', 'pck_groups', 'pck_table', 'boxed', 'evaluate']
 
 # %% ../../nbs/components/evaluate/01_metrics.ipynb #a4f5a0a4
 from dataclasses import dataclass, replace
@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from ..errors import need
 from ..files import write_atomic
-from ..data.coco import entries, numbers, parsed, read_json
+from ..data.category import numbers
+from ..data.coco import entries, parsed, read_json
 from ..data.crops import person_length
 from ..pose.skeleton import COCO17, META7
 
@@ -98,16 +99,30 @@ def is_result(r)->bool: # anything that json can hold
     return all(p is not None and np.isfinite(p).all() for p in parts)
 
 # %% ../../nbs/components/evaluate/01_metrics.ipynb #70e403d4
+def mended_fields(a:dict, # an annotation
+                  people, # N `People`
+                  i:int, # who of them it is
+                 )->dict: # fields in which COCO's counting is interested
+    "A person as they were read: the json's own numbers, others where the reader had to mend them."
+    def field(name, value): # a list of numbers
+        own = numbers(a.get(name), len(value))
+        return a[name] if own is not None and np.array_equal(np.float32(own), value) else value.tolist()
+    k, area = people.keypoints[i], float(people.areas[i])
+    own = numbers([a.get('area')], 1)
+    return dict(bbox=field('bbox', people.boxes[i]), keypoints=field('keypoints', k.ravel()), num_keypoints=int((k[:,2] > 0).sum()), iscrowd=0,
+                area=a['area'] if own is not None and np.float32(own[0]) == area else area)
+
 def only(d:dict, # a COCO json
          people, # N `People`
         )->dict: # the same, smaller
-    "A json's annotations of `people`, and those that COCO ignores; fields that COCO's counting needs are filled in."
-    mine, anns, none, whole = set(people.ann_ids.tolist()), [], [0]*3*len(people.skeleton), lambda x: x is not None and np.isfinite(x).all()
+    "A json's annotations of `people`, as they were mended, and those that COCO ignores; fields that COCO's counting needs are filled in."
+    row, anns, none, whole = {n: i for i, n in enumerate(people.ann_ids.tolist())}, [], [0]*3*len(people.skeleton), lambda x: x is not None and np.isfinite(x).all()
     for a in entries(d, 'annotations')[0].values():
-        box, k, crowd = numbers(a['bbox'], 4), numbers(a['keypoints'], len(none)), a.get('iscrowd', 0) == 1
+        if (i := row.get(a['id'])) is not None: anns.append(a | mended_fields(a, people, i)); continue
+        box, k, crowd = numbers(a.get('bbox'), 4), numbers(a.get('keypoints'), len(none)), a.get('iscrowd', 0) == 1
         area, seen = numbers([a.get('area', box[2]*box[3] if whole(box) else 0)], 1), 0 if k is None else int((k[2::3] > 0).sum())
-        ignored = whole(box) and whole(area) and (crowd or k is not None and not seen)
-        if a['id'] in mine or ignored: anns.append({**a, 'iscrowd': int(crowd), 'num_keypoints': seen, 'area': area[0], 'keypoints': a['keypoints'] if whole(k) else none})
+        if whole(box) and whole(area) and (crowd or k is not None and not seen):
+            anns.append({**a, 'iscrowd': int(crowd), 'num_keypoints': seen, 'area': area[0], 'keypoints': a['keypoints'] if whole(k) else none})
     return dict(images=[*entries(d, 'images')[0].values()], annotations=anns, categories=[*entries(d, 'categories')[0].values()])
 
 # %% ../../nbs/components/evaluate/01_metrics.ipynb #25ea65d4

@@ -49,7 +49,7 @@ def public(config:dict)->dict: # a run's parameters
 def summary(where, # folder of a finished run
            )->dict:
     "What must be known about a run; raises `InputError` where it is not finished."
-    from sshpe.data.coco import skeleton_of
+    from sshpe.data.category import skeleton_of
     where = Path(where)
     need(run.state(where) == 'finished', f'{where} is not a finished run.')
     f, m, log = run.facts(where), run.read_metrics(where), run.read_log(where/'log.csv')

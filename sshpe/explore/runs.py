@@ -91,7 +91,7 @@ def failures(where, # a run's folder
     "A run's worst people."
     x = networks(where)
     c = run.config(run.facts(x.where)['config'])
-    people = load(c.data, c.root or None, 'val')
+    people = load(c.data, c.root or None, 'val', **c.how)
     xy = answers(x, people)
     oks = per_person_oks(people, xy)
     rows = np.argsort(oks, kind='stable')[:min(n, int(np.isfinite(oks).sum()))]  # NaN, nobody to compare with, comes last

@@ -17,8 +17,11 @@ from . import extremes, run
 from .hub import fetched
 from ..errors import choose, InputError, need
 from ..files import write_atomic
-from ..data.coco import read_coco, skeleton_of
-from ..data.crops import build_store, person_length
+from ..data.category import skeleton_of
+from ..data.coco import read_coco, whole_photos
+from ..data.mend import in_joints_of
+from ..data.crops import build_store, person_length, whole
+from ..data.people import open_photo
 from ..data.registry import load as load_people
 from ..evaluate.detected import detected_ap, results, upload
 from ..pose.heatmap import decode
@@ -89,10 +92,12 @@ def evaluate(x:Result, # a finished run
              flip:bool=False, # average with the mirrored picture
             )->dict: # networks, headline, boxes
     "Score all networks and write down how; raises `InputError` where the joints differ or none is labelled."
-    need(people.skeleton.joints == x.skeleton.joints, f'{people.name} has {len(people.skeleton)} joints of another kind than the {len(x.skeleton)} of {x.where}.')
+    people = in_joints_of(people, x.skeleton, str(x.where))
+    need(x.skeleton.pairs or not flip, f'the joints of {x.where} have no mirror pairs, so there is nothing to average with: leave flip out.')
     if found := people.scores is not None: m = detected_scores(x, people, Path(where), flip)
     else:
         need((people.keypoints[...,2] > 0).any(), f'{people.name} has no labelled joint to compare with.')
+        people = whole(people, lambda d: build_store(d, x.preset.size, 1., workers=4))
         m = score(network_answers(x.networks, people, x.preset, x.skeleton.flip if flip else None), people, where)
     m = run.as_plain(dict(data=people.name, people=len(people), flip=flip, boxes='detected' if found else 'true', **m))
     write_atomic(Path(where)/'metrics.json', json.dumps(m, indent=1))
@@ -124,9 +129,9 @@ def detected_scores(x:Result, # a finished run
     split = people.name.removesuffix('-boxes').partition('-')[2].removesuffix('2017') + '2017'*people.root.name.endswith('2017')
     m = dict(networks={}, headline={}, upload=str(upload(where, split, x.recipe.name, found[x.best])))
     if people.annotations is None: return m
-    truth = read_coco(people.annotations, people.root)
+    truth = in_joints_of(read_coco(people.annotations, people.root, **people.how), x.skeleton, str(x.where))
     networks = {k: detected_ap(truth, r) for k, r in found.items()}
-    return m | dict(networks=networks, headline=headline(networks))
+    return m | dict(networks=networks, headline=headline(networks), **({'notes': truth.notes} if truth.notes else {}))
 
 # %% ../../nbs/components/runs/04_result.ipynb #02f2baab
 def joints_picture(m:dict, # metrics.json
@@ -274,7 +279,7 @@ def unlabelled(x:Result, # a finished run
               )->object: # Store
     "The people whose labels a run did not use, on canvases that are wide enough for any of its views."
     c = run.config(run.facts(x.where)['config'])
-    train = load_people(c.data, c.root or None)
+    train = load_people(c.data, c.root or None, **c.how)
     pools = train, *others(c, train)
     for people, rows in zip(pools, read_split(x.where/'split.json').rows(*pools)[1:]):
         if len(rows): return build_store(people[rows[:64]], x.preset.size, margin)

@@ -18,7 +18,8 @@ from .log import per_student
 from ..errors import choose, InputError, need
 from ..files import half_written, write_atomic
 from ..data.coco import digest
-from ..data.crops import build_store, join, photo_mark
+from ..data.mend import in_joints_of
+from ..data.crops import build_store, join, photo_mark, whole
 from ..data.registry import fingerprint, load
 from ..models.device import device_of, precision_of
 from ..train.burn_in import begin
@@ -55,16 +56,15 @@ def remembered(facts:dict, # what config.json says
 def people(c:run.Config, # the run's parameters
           ): # training People, validation People
     "The data set's two halves; raises `InputError` where one has no labelled joint or their joints differ."
-    train, val = (load(c.data, c.root or None, s) for s in ('train', 'val'))
+    train, val = (load(c.data, c.root or None, s, **c.how) for s in ('train', 'val'))
     for p in train, val: need((p.keypoints[...,2] > 0).any(), f'{p.name} has no labelled joint: train on data with labels, and use `sshpe pseudo-label` on these.')
-    need(train.skeleton.joints == val.skeleton.joints, f'{train.name} and {val.name} have different joints.')
-    return train, val
+    return train, in_joints_of(val, train.skeleton, train.name)
 
 def others(c:run.Config, # the run's parameters
            train, # training People, who give the others their skeleton
           )->list: # of People
     "The unlabelled people who are not the rest of the training people."
-    return [people_of(s, c.data, c.root, train.skeleton) for s in sources(c.unlabelled) if s.data != REST]
+    return [people_of(s, c.data, c.root, train.skeleton, **c.how) for s in sources(c.unlabelled) if s.data != REST]
 
 def split_of(c:run.Config, # the run's parameters
              train, # training People
@@ -138,7 +138,8 @@ def facts_of(c, # the run's parameters
     starts = [f.start for f in learner.students]
     how = dict(recipe={k: v for k, v in run.as_plain(learner.r).items() if k != 'rows'}, preset=run.as_plain(learner.p), skeleton=asdict(learner.skeleton))
     photos = {k: photo_mark(s) for k, s in cut.items()}
-    return dict(config=run.as_json(c), steps=learner.T, **how, starts=starts, data=seen, photos=photos, labelled=len(learner.lab), unlabelled=len(learner.unl),
+    notes = list(dict.fromkeys(n for d in data for n in d.notes))
+    return dict(config=run.as_json(c), steps=learner.T, **how, starts=starts, data=seen, notes=notes, photos=photos, labelled=len(learner.lab), unlabelled=len(learner.unl),
                 **on(learner), **run.origin())
 
 # %% ../../nbs/components/runs/03_training.ipynb #c675ef22
@@ -148,7 +149,8 @@ def assemble(c:run.Config, # the run's parameters
     "All parts of a run, in memory; nothing is written but the cache of crops."
     (r, p), device = settle(c), device_of(device or c.device)
     train, val = people(c)
-    more = others(c, train)
+    canvases, plain = (lambda d, m=m: build_store(d, p.size, m, workers=4) for m in (r.canvas_margin, 1.))
+    train, val, more = whole(train, canvases), whole(val, plain), [whole(d, canvases) for d in others(c, train)]
     split = split_of(c, train, more)
     lab, unl = stores(c, split, train, more, r, p)
     learner = Learner(r, p, lab, unl, train.skeleton, c.seed, device.type if device.index is None else str(device))
@@ -282,7 +284,7 @@ def score(found:dict, # from `network_answers`
     "Write the results files and score them."
     for k, a in found.items(): write_results(Path(where)/f'results-{k}.json', coco_results(people, *a))
     networks = {k: evaluate(people, *a) for k, a in found.items()}
-    return dict(networks=networks, headline=headline(networks))
+    return dict(networks=networks, headline=headline(networks)) | ({'notes': people.notes} if people.notes else {})
 
 # %% ../../nbs/components/runs/03_training.ipynb #38590249
 def peak_memory()->float: # MiB
@@ -341,4 +343,4 @@ def score_table(m:dict): # metrics.json
     if not (rows := score_rows(m)): return Markdown(advice(m))
     show = lambda v: '' if v is None else str(v)
     lines = [list(rows[0]), ['---', *['---:']*(len(rows[0])-1)], *[[show(v) for v in r.values()] for r in rows]]
-    return Markdown('\n'.join('| '+' | '.join(l)+' |' for l in lines))
+    return Markdown('\n'.join('| '+' | '.join(l)+' |' for l in lines) + ''.join(f'\n\n{n}' for n in m.get('notes', [])))

@@ -319,7 +319,12 @@ def possible(r:Recipe, # a method at its scale
 # %% ../../nbs/components/ssl/07_recipe.ipynb #e54acb2d
 @dataclass(frozen=True)
 class Setup:
-    "A method at its scale, for one skeleton."
+    "A method at its scale, for one skeleton; where no joint has a counterpart on the other side, no view is mirrored."
     recipe:Recipe
     preset:Preset
     flip:tuple # for each joint the one on the other side, `Skeleton.flip`
+
+    def __post_init__(self):
+        still = lambda views: replace(views, mirrored=0.)
+        if tuple(self.flip) == tuple(range(len(self.flip))):
+            object.__setattr__(self, 'recipe', replace(self.recipe, weak=still(self.recipe.weak), strong=still(self.recipe.strong)))
