@@ -113,8 +113,7 @@ def remarks(s:Skeleton, # any
     "What somebody who uses these joints must know: that nothing can be mirrored, or that sigmas are assumed; and the way out."
     said = []
     if not s.pairs and len(s) > 1:
-        said.append('no joint names tell left from right, so no view is mirrored: give pairs as flip_pairs, e.g. '
-                    f'flip_pairs="{s.joints[0]}:{s.joints[1]}", or in the category')
+        said.append('no joint names tell left from right, so no view is mirrored: name the pairs as flip_pairs="LEFT:RIGHT, …", or in the category')
     if s.assumed:
         few = ', '.join(s.assumed[:3]) + ', …'*(len(s.assumed) > 3)
         said.append(f'AP takes COCO\'s mean sigma, {MEAN_SIGMA}, for {len(s.assumed)} of {len(s)} joints ({few}): '
