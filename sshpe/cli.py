@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEMO', 'DEMO_STEPS', 'JOBS', 'train', 'evaluate', 'recipes', 'runs', 'box', 'predict', 'diagnose', 'pseudo_label',
-           'verify', 'download', 'data', 'demo', 'sweep', 'collect', 'claims', 'evidence_options', 'bench',
-           'bench_options', 'use', 'source', 'data_options', 'parser', 'main']
+           'verify', 'download', 'data', 'demo', 'explore', 'explore_options', 'sweep', 'collect', 'claims',
+           'evidence_options', 'bench', 'bench_options', 'use', 'source', 'data_options', 'parser', 'main']
 
 # %% ../nbs/components/20_cli.ipynb #24d65890
 import json, sys
@@ -135,6 +135,25 @@ def demo(a): # the parsed options
     else: print(f'the runs of the demo are finished; remove {out} to train them again')
     print(run.columns(run.runs(out), ['recipe', 'labels', 'seed', 'AP', 'PCK', 'steps', 'seconds'])); print(page)
 
+# %% ../nbs/components/20_cli.ipynb #f721aac6
+def explore(a): # the parsed options
+    "Serve the explorers until Ctrl-C."
+    from sshpe.explore.pages import options
+    given = dict(run=a.run, data=a.data, photo=a.photo)
+    options(a.name, **given)
+    try: from sshpe.explore.server import serve
+    except ModuleNotFoundError as e: raise InputError(f'the explorers need {e.name}: pip install {e.name}') from e
+    serve(a.name, a.port, not a.no_browser, **given)
+
+def explore_options(p): # the parser of `sshpe explore`
+    "Adds NAME, --run, --data, --photo, --port and --no-browser."
+    p.add_argument('name', nargs='?', default='', metavar='NAME', help='heatmaps, views, selection, mix, teachers, runs or label [a page with all of them]')
+    p.add_argument('--run', action='append', default=[], help="a run's folder, or the name of shipped networks; can be said several times")
+    p.add_argument('--data', default='', help='whom to look at: people:val, coco:val=FOLDER, ... [people:val]')
+    p.add_argument('--photo', default='', help='a picture to look at instead')
+    p.add_argument('--port', type=int, default=0, help='of this machine [any that is free]')
+    p.add_argument('--no-browser', action='store_true', help='only print the address')
+
 # %% ../nbs/components/20_cli.ipynb #5a686c15
 def sweep(a): # the parsed options
     "Make the runs of a grid, or say what they would cost."
@@ -256,6 +275,7 @@ def parser()->Parser:
     p = add('data', 'look at a data set, or fetch one')
     data_options(p.add_subparsers(dest='task', metavar='TASK', required=True, parser_class=Parser))
     evidence_options(add); bench_options(add('bench', 'how fast the kit is here, against its networks alone and against the rivals'))
+    explore_options(add('explore', 'open the explorers in a browser'))
     p = add('demo', 'three recipes at 100 labels, and a page that compares them')
     p.add_argument('--out', default='', help='folder of its runs [runs/demo]'); p.add_argument('--preset', default='mini', help='[mini]')
     p.add_argument('--root', default='', help='other people than the shipped ones'); p.add_argument('--labels', type=int, default=100, help='[100]')
@@ -263,7 +283,7 @@ def parser()->Parser:
     return top
 
 # %% ../nbs/components/20_cli.ipynb #e2ff07ae
-JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo, sweep=sweep, collect=collect, claims=claims, bench=bench,
+JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, runs=runs, predict=predict, data=data, demo=demo, explore=explore, sweep=sweep, collect=collect, claims=claims, bench=bench,
             **{'pseudo-label': pseudo_label})
 
 def main(argv=None, # the words after `sshpe`
