@@ -52,8 +52,8 @@ ENTRIES = dict(
     views=Entry('views.ViewsExplorer', LOOK, 'denoise-select', (('n', 24), ('person', 5))),
     selection=Entry('selection.SelectionExplorer', LOOK, 'denoise-select', (('n', 60), ('person', 5))),
     mix=Entry('mix.MixExplorer', LOOK, 'pose-mum-plus', (('person', 26), ('seed', 3), ('layer1', 1.), ('layer3', 1.))),
-    teachers=Entry('teachers.TeachersExplorer', ('run',)), runs=Entry('runs.RunsExplorer', ('run',)),
-    label=Entry('label.LabelExplorer', ('data',), first=(('person', 7),)))
+    teachers=Entry('teachers.TeachersExplorer', ('run',)), runs=Entry('runs.RunsExplorer', ('run',), first=(('worst', 'pose-mum-plus'),)),
+    label=Entry('label.LabelExplorer', ('data',)))
 
 # %% ../../nbs/components/explore/11_pages.ipynb #a6d0f5c7
 def options(name:str='', # of an explorer, or '' for the front page

@@ -8,6 +8,7 @@ __all__ = ['POLICY', 'AHEAD', 'TEMPLATE', 'Front', 'Still', 'Named', 'Waiting', 
 # %% ../../nbs/components/explore/12_server.ipynb #cb2f0df7
 import asyncio, secrets, socket, tempfile, webbrowser
 from pathlib import Path
+from subprocess import DEVNULL
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import authenticated
@@ -48,14 +49,15 @@ class Waiting(AsyncMappingKernelManager):
     spare = None # the kernel that waits: a task that ends with its id
 
     def prepare(self):
-        "Start a kernel that reads ahead."
-        start = super().start_kernel(kernel_name='python3', path='', extra_arguments=[f'--IPKernelApp.exec_lines={AHEAD}', '--log-level=ERROR'])
+        "Start a kernel that reads ahead, and keeps to itself what it has to say at the terminal."
+        words = [f'--IPKernelApp.exec_lines={AHEAD}']
+        start = super().start_kernel(kernel_name='python3', path='', extra_arguments=words, stdout=DEVNULL, stderr=DEVNULL)
         self.spare = asyncio.ensure_future(start)
 
     async def start_kernel(self, **more): # as Voilà asks
         "Hand out the kernel that waits, and prepare the next."
         ready, self.spare = self.spare, None
-        if ready is None: return await super().start_kernel(**more)
+        if ready is None: return await super().start_kernel(stdout=DEVNULL, stderr=DEVNULL, **more)
         name = await ready
         asyncio.get_running_loop().call_later(10, self.prepare) # the page that has just begun comes first
         return name
@@ -68,12 +70,17 @@ TEMPLATE = '''
 {{ spinner.css() }}
 {{ super.super() }}
 <style>
-  body {margin: 0; padding: 0 !important; overflow: hidden; background: var(--jp-layout-color0, #fff)}
+  body {margin: 0; padding: 0 !important; overflow: hidden auto; background: var(--jp-layout-color0, #fff)}
   #rendered_cells, #rendered_cells > div, .jp-Cell, .jp-OutputArea-child, .jp-OutputArea-output {padding: 0 !important; margin: 0 !important; max-width: none}
   .jp-OutputPrompt, .jp-Cell-inputWrapper, .jp-OutputArea-prompt {display: none}
+  .sshpe-home {position: fixed; left: 10px; bottom: 6px; z-index: 5; font: 12px sans-serif; color: inherit; text-decoration: none; opacity: .7}
+  .sshpe-side {padding-bottom: 30px !important; height: 100vh}
   .sshpe-sorry {font-size: 16px; margin: 15vh 10vw}
 </style>
 {%- endblock notebook_css -%}
+{%- block body_header -%}
+{{ super() }}<a class="sshpe-home" href="/">‹ all explorers</a>
+{%- endblock body_header -%}
 '''
 
 # %% ../../nbs/components/explore/12_server.ipynb #842a6006
