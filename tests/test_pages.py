@@ -61,7 +61,7 @@ def test_what_opens_is_what_was_asked_for():
     e = explorer('heatmaps', run=('supervised',), photo=PHOTO)
     assert e.x.where.name == 'supervised' and e.state['photo'] == PHOTO
     assert explorer('label', data='people:wild', person=2).state['person'] == 2
-    with pytest.raises(InputError, match='looks at one run'): explorer('views', run=('supervised', 'denoise-select'))
+    with pytest.raises(InputError, match='compares two, not 3'): explorer('views', run=('supervised', 'denoise-select', 'supervised'))
 
 
 def test_what_cannot_be_opened_says_why():

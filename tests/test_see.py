@@ -8,9 +8,11 @@ from hypothesis import given, settings, strategies as st
 from sshpe.data.registry import load
 from sshpe.errors import InputError
 from sshpe.explore.base import about, Explorer, Slider, State
+from sshpe.explore.compare import Compare, RGB
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.label import LabelExplorer
 from sshpe.explore.panels import chart, HERE, lines, Mark, Panel, place, scale, view
+from sshpe.explore.pages import explorer
 from sshpe.explore.people import boxes_of, doubted, networks, outlines
 from sshpe.explore.selection import joints_in, SelectionExplorer
 from sshpe.explore.teachers import TeachersExplorer
@@ -210,3 +212,47 @@ def test_a_click_can_be_taken_back(people):
     click((5., 6.)); assert e.state['marks'] == (10., 20., 5., 6.)
     next(w for w in walk(e.widget) if 'sshpe-button-skip' in w._dom_classes).click()
     assert e.state['marks'][-2:] == (-1, -1) and e.figures['joints'] == 3
+
+
+# ---- two at once
+
+def panel(e, name): return next(p for row in e.rows for p in row if p.name == name)
+
+def test_a_comparison_shows_what_both_show(people):
+    "A's and B's panels and figures are those of A and B alone, whatever the one control bar says."
+    x = networks('denoise-select')
+    a, b = (HeatmapExplorer(x, people, joint='left_knee', network=n) for n in ('student1', 'student2'))
+    e = Compare(a, b)
+    for changes in ({}, dict(tau=.6), dict(person=3, joint='nose'), dict(views=2, pool='mean')):
+        e.set(**changes)
+        for side, network in (('A', 'student1'), ('B', 'student2')):
+            alone = HeatmapExplorer(x, people, **{**e.state, 'network': network})
+            assert {k[2:]: v for k, v in e.figures.items() if k.startswith(side)} == alone.figures
+            for name in ('taught', 'raw', 'pooled', 'histogram'):
+                p, q = panel(e, f'{side} {name}'), panel(alone, name)
+                assert p.title == f'{side} · {q.title}' and p.frame == q.frame
+                assert all((l.values == m.values).all() for l, m in zip(p.layers, q.layers))
+        d, pair = panel(e, 'apart pooled').layers[0], [panel(e, f'{s} pooled').layers[0].values.astype(float) for s in 'AB']
+        assert np.allclose(d.values, abs(pair[1]-pair[0]))
+        assert ((d.colours == RGB['B']).all(-1) == (pair[1] > pair[0])).all()
+    assert [p.name for row in e.rows for p in row].count('person-0') == 1
+
+def test_what_is_done_in_one_happens_to_both(people):
+    x = networks('denoise-select')
+    e = Compare(HeatmapExplorer(x, people, joint='nose', tau=.2), HeatmapExplorer(x, people, joint='nose', tau=.7))
+    assert e.differ == dict(tau=.7)
+    e.hear(dict(event='pick', panel='A histogram', xy=(.4, 1))); assert (e.state['tau'], e.differ['tau']) == (.4, .7)
+    e.hear(dict(event='pick', panel='B histogram', xy=(.9, 1))); assert (e.state['tau'], e.differ['tau']) == (.4, .9)
+    e.hear(dict(event='pick', panel='person-4', xy=(1, 1))); assert e.state['person'] == 4
+    hear(e, 'next'); assert e.state['person'] == 5
+    hear(e, 'undo', 'undo'); assert e.state['person'] == 0
+
+def test_two_people_have_no_difference(people):
+    x = networks('supervised')
+    e = Compare(HeatmapExplorer(x, people, person=1, joint='nose'), HeatmapExplorer(x, people, person=2, joint='nose'))
+    assert not any(p.name.startswith('apart') for row in e.rows for p in row)
+    with pytest.raises(InputError, match='one kind'): Compare(e.a, LabelExplorer(people))
+
+def test_two_runs_are_a_comparison():
+    e = explorer('heatmaps', run=('supervised', 'denoise-select'), person=1, n=4)
+    assert isinstance(e, Compare) and set(e.differ) == {'network'} and [x.where.name for x in (e.a.x, e.b.x)] == ['supervised', 'denoise-select']

@@ -103,20 +103,16 @@ class Explorer:
         self.panels.on_msg(lambda _, m, buffers: self.hear(m))
         self.first = self._state = self.State(**self.defaults())
         self.controls = dressed(self.own_controls(), self.turned, about(self.State))
-        self.past, self.future, self.moved = [], [], ('', 0.) # states; the control that moved last, and when
-        self.widget = self.laid_out()
+        self.past, self.future, self.moved, self.widget = [], [], ('', 0.), self.laid_out() # states; what moved last, and when
         self.set(**{**self.opening(self.wished(state)), **state})
         self.past, self.opened = [], self._state
-
     def defaults(self)->dict: return {} # field -> first value, where the data decide it
     def opening(self, s)->dict: return {} # the state that is asked for -> field -> where there is most to see
     def own_controls(self)->dict: return {} # field -> ipywidgets control
     def scene(self, s)->tuple: return (), () # state -> rows of panels; figures (name, number or None, text)
     def fit(self, s): pass # before controls show a state: set ranges that depend on it
-    def picked(self, panel, # name of the panel that was clicked
-               xy): pass # (x, y) of the click, panel coordinates
-    def brushed(self, panel, # name of the panel in which a rectangle was drawn
-                box): pass # (x0, y0, x1, y1) of the rectangle, panel coordinates
+    def picked(self, panel, xy): pass # name of the panel that was clicked, (x, y) of the click in its coordinates
+    def brushed(self, panel, box): pass # name of the panel in which a rectangle was drawn, its (x0, y0, x1, y1)
     def step(self, by): pass # the reader wants the next (1) or the previous (-1) one
     def arguments(self)->list: return [repr(g) for g in self.given] # of the call that makes it, as code
     def beside(self, controls)->list: return [] # widgets below the picture; takes its controls out of the dict
@@ -150,6 +146,7 @@ def put(self:Explorer, s): # a state
     except Exception:
         self._state = old; self.mirror(); raise
 
+# %% ../../nbs/components/explore/02_base.ipynb #c75c47a9
 @patch
 def mirror(self:Explorer):
     "The controls show the state; the state is what they can show; raises `InputError` where a control refuses a value."
@@ -244,6 +241,7 @@ def remember(self:Explorer, old, # the state before
     if not (name and name == self.moved[0] and now-self.moved[1] < 1 and self.past): self.past.append(old)
     self.moved, self.future = (name, now), []
 
+# %% ../../nbs/components/explore/02_base.ipynb #fb6e56a7
 @patch
 def back(self:Explorer, states:list, # the last one is shown
          other:list, # where the present one goes
@@ -298,6 +296,7 @@ def dressed(controls:dict, # field -> control
         w.observe(lambda c, k=k: turned(k, c['new']), 'value')
     return controls
 
+# %% ../../nbs/components/explore/02_base.ipynb #4a268394
 BUTTONS = dict(previous='‹', next='›', undo='↶', redo='↷', reset='⟲')
 HINTS = dict(previous='previous (p)', next='next (n)', undo='undo (z)', redo='redo (Z)', reset='as it opened')
 

@@ -8,6 +8,7 @@ __all__ = ['LAYERS', 'before_gate', 'after_gate', 'entropy', 'figures', 'histogr
 # %% ../../nbs/components/explore/04_heatmaps.ipynb #39d2d206
 from dataclasses import dataclass, replace
 import ipywidgets as W, numpy as np, torch
+from fastcore.basics import patch
 from ..pose import draw
 from ..ssl.denoise import POOLS, refine
 from .base import Slider
@@ -112,21 +113,26 @@ class HeatmapExplorer(PeopleExplorer):
                     views=W.IntSlider(min=1, max=9), kind=pick(options=('weak', 'strong'), description='others'), pool=pick(options=tuple(POOLS)),
                     refined=W.Checkbox(description='refined to a Gaussian'), everyone=W.Checkbox(description='histogram of everyone'), layers=W.SelectMultiple(options=LAYERS, rows=len(LAYERS)))
 
-    def recipe(self, s): # a state -> Recipe
-        n = s.views if s.kind == 'weak' else 1
-        return replace(self.x.recipe, n_weak=n, K=s.views-n, pool=s.pool, tau=s.tau, refined=s.refined)
-    def telling(self, s): return doubted((m := self.judged(s)[1])['uncertainty'], m['pooled'], self.x.skeleton)
-    def judged(self, s): # a state -> Looks, and what `before_gate` says
-        r = self.recipe(replace(s, tau=0., refined=True))
-        k, net = self.looks(s, s.views, r.n_weak), self.names().index(s.network)
-        return k, *self.memory.get_or(('judged', k, r, net), lambda: before_gate(k, judged(k, r), net, self.x.preset))
-    def picked(self, panel, # name of the panel
-               xy): # (x, y) of the click, panel coordinates
-        if panel == 'histogram': self.set(tau=round(xy[0], 2))
-        else: super().picked(panel, xy)
+# %% ../../nbs/components/explore/04_heatmaps.ipynb #a4a6f619
+@patch
+def recipe(self:HeatmapExplorer, s): # a state -> Recipe
+    n = s.views if s.kind == 'weak' else 1
+    return replace(self.x.recipe, n_weak=n, K=s.views-n, pool=s.pool, tau=s.tau, refined=s.refined)
 
-# %% ../../nbs/components/explore/04_heatmaps.ipynb #f5b20930
-from fastcore.basics import patch
+@patch
+def telling(self:HeatmapExplorer, s): return doubted((m := self.judged(s)[1])['uncertainty'], m['pooled'], self.x.skeleton)
+
+@patch
+def judged(self:HeatmapExplorer, s): # a state -> Looks, and what `before_gate` says
+    r = self.recipe(replace(s, tau=0., refined=True))
+    k, net = self.looks(s, s.views, r.n_weak), self.names().index(s.network)
+    return k, *self.memory.get_or(('judged', k, r, net), lambda: before_gate(k, judged(k, r), net, self.x.preset))
+
+@patch
+def picked(self:HeatmapExplorer, panel, # name of the panel
+           xy): # (x, y) of the click, panel coordinates
+    if panel == 'histogram': self.set(tau=round(xy[0], 2))
+    else: PeopleExplorer.picked(self, panel, xy)
 
 # %% ../../nbs/components/explore/04_heatmaps.ipynb #69b7b989
 @patch

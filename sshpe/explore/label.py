@@ -9,6 +9,7 @@ __all__ = ['SKIPPED', 'marked', 'errors', 'LabelState', 'LabelExplorer']
 import time
 from dataclasses import dataclass
 import ipywidgets as W, numpy as np
+from fastcore.basics import patch
 from ..errors import need
 from ..data.crops import build_store, Store
 from ..data.people import People
@@ -63,28 +64,32 @@ class LabelExplorer(Explorer):
         super().__init__(data, **state)
 
     def defaults(self): return dict(person=int((self.people.keypoints[...,2] == 2).sum(1).argmax())) # nobody hides this one
-    def beside(self, controls):
-        skip = W.Button(description='cannot tell: skip', tooltip='the joint cannot be seen or guessed')
-        skip.add_class('sshpe-button-skip'); skip.on_click(lambda _: self.hear(dict(event='pick', panel='skip', xy=SKIPPED)))
-        return [skip]
     def own_controls(self): return dict(person=W.BoundedIntText(min=0, max=len(self.people)-1), marks=W.Text(continuous_update=False))
     def arguments(self): return ['store']
     def step(self, by): self.set(person=(self._state.person+by)%len(self.people), marks=()) # 1: the next person; -1: the previous one
-    def picked(self, panel, # name of the panel
-               xy): # (x, y) of the click, crop pixels
-        if panel == 'person': self.mark(xy)
-        elif panel == 'skip': self.mark(SKIPPED)
 
-    def mark(self, xy): # (x, y), crop pixels; `SKIPPED`: cannot tell
-        "The next joint is here."
-        s = self._state
-        if len(s.marks)//2 >= len(COCO17): return
-        clicks = self.times[s.person] = self.times.get(s.person, [])[:len(s.marks)//2]+[time.monotonic()]
-        self.set(marks=(*s.marks, *(round(float(v), 1) for v in xy)))
+# %% ../../nbs/components/explore/10_label.ipynb #0996c84c
+@patch
+def beside(self:LabelExplorer, controls):
+    skip = W.Button(description='cannot tell: skip', tooltip='the joint cannot be seen or guessed')
+    skip.add_class('sshpe-button-skip'); skip.on_click(lambda _: self.hear(dict(event='pick', panel='skip', xy=SKIPPED)))
+    return [skip]
+
+@patch
+def picked(self:LabelExplorer, panel, # name of the panel
+           xy): # (x, y) of the click, crop pixels
+    if panel == 'person': self.mark(xy)
+    elif panel == 'skip': self.mark(SKIPPED)
+
+@patch
+def mark(self:LabelExplorer, xy): # (x, y), crop pixels; `SKIPPED`: cannot tell
+    "The next joint is here."
+    s = self._state
+    if len(s.marks)//2 >= len(COCO17): return
+    clicks = self.times[s.person] = self.times.get(s.person, [])[:len(s.marks)//2]+[time.monotonic()]
+    self.set(marks=(*s.marks, *(round(float(v), 1) for v in xy)))
 
 # %% ../../nbs/components/explore/10_label.ipynb #fa52eb86
-from fastcore.basics import patch
-
 @patch
 def pace(self:LabelExplorer): # seconds a joint over all people, or None before two clicks on someone
     "How long a joint takes."

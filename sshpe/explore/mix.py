@@ -154,13 +154,19 @@ class MixExplorer(PeopleExplorer):
                     **{k: share(description=f'p {k}') for k in MIXED}, unmix=W.Dropdown(options=STAGES[1:]),
                     fit=W.ToggleButtons(options=FITS), limbs=W.ToggleButtons(options=WHOSE))
 
-    def telling(self, s): # a state -> joint
-        g = self.passed(s)
-        return self.x.skeleton.joints[int((g.mixed-g.alone)[0].flatten(1).norm(dim=1).argmax())]
-    def mix(self, s): # a state -> Mix
-        return Mix(s.group, s.tiles, tuple((k, getattr(s, k)) for k in MIXED), s.unmix, s.fit)
-    def group(self, s): # a state -> numbers of people, the chosen one first
-        return (s.person+np.arange(s.group))%len(self.store(s))
+# %% ../../nbs/components/explore/07_mix.ipynb #d16dfd0d
+@patch
+def telling(self:MixExplorer, s): # a state -> joint
+    g = self.passed(s)
+    return self.x.skeleton.joints[int((g.mixed-g.alone)[0].flatten(1).norm(dim=1).argmax())]
+
+@patch
+def mix(self:MixExplorer, s): # a state -> Mix
+    return Mix(s.group, s.tiles, tuple((k, getattr(s, k)) for k in MIXED), s.unmix, s.fit)
+
+@patch
+def group(self:MixExplorer, s): # a state -> numbers of people, the chosen one first
+    return (s.person+np.arange(s.group))%len(self.store(s))
 
 # %% ../../nbs/components/explore/07_mix.ipynb #24e5c7c5
 @dataclass(frozen=True, eq=False)

@@ -212,19 +212,26 @@ class PeopleExplorer(Explorer):
     def opening(self, s)->dict: return dict(joint=self.telling(s)) if 'joint' in self.controls else {}
     def telling(self, s)->str: return 'max' # a state -> the joint with the most to see
     def fit(self, s): self.controls['person'].max = len(self.store(s))-1 # a state
-    def step(self, by): # 1: the next person; -1: the previous one
-        order, who = self.order(self._state).tolist(), self._state.person
-        if order: self.set(person=order[(order.index(who)+by)%len(order)] if who in order else order[0])
-    def picked(self, panel, xy):
-        if panel.startswith('person-'): self.set(person=int(panel[7:]))
-        hit = [i for i, (x, y, w, h) in enumerate(boxes_of(self._state.box)) if panel == 'photo' and 0 <= xy[0]-x <= w and 0 <= xy[1]-y <= h]
-        if hit: self.set(person=hit[-1])
-    def brushed(self, panel, # name of the panel
-                box): # (x0, y0, x1, y1), photo pixels
-        x0, y0, x1, y1 = box
-        if panel != 'photo': return
-        had = self._state.box
-        self.set(box=(*had, round(x0), round(y0), round(x1-x0), round(y1-y0)), person=len(had)//4)
+
+# %% ../../nbs/components/explore/03_people.ipynb #75f9ceb5
+@patch
+def step(self:PeopleExplorer, by): # 1: the next person; -1: the previous one
+    order, who = self.order(self._state).tolist(), self._state.person
+    if order: self.set(person=order[(order.index(who)+by)%len(order)] if who in order else order[0])
+
+@patch
+def picked(self:PeopleExplorer, panel, xy):
+    if panel.startswith('person-'): self.set(person=int(panel[7:]))
+    hit = [i for i, (x, y, w, h) in enumerate(boxes_of(self._state.box)) if panel == 'photo' and 0 <= xy[0]-x <= w and 0 <= xy[1]-y <= h]
+    if hit: self.set(person=hit[-1])
+
+@patch
+def brushed(self:PeopleExplorer, panel, # name of the panel
+            box): # (x0, y0, x1, y1), photo pixels
+    x0, y0, x1, y1 = box
+    if panel != 'photo': return
+    had = self._state.box
+    self.set(box=(*had, round(x0), round(y0), round(x1-x0), round(y1-y0)), person=len(had)//4)
 
 # %% ../../nbs/components/explore/03_people.ipynb #701f677b
 @patch
@@ -269,6 +276,7 @@ def small(store, # the `Store` of crops
     k = max(1, store.size[0]//64)
     return view(f'person-{i}', upright(store, [i])[0,::k,::k], width=44, title=str(i), frame='', pick=True, chosen=chosen, grow=False)
 
+# %% ../../nbs/components/explore/03_people.ipynb #190372e5
 def photo_panel(path, # of a picture
                 box, # x, y, w, h in photo pixels, of one person after the other; () = the whole photo
                 person:int=0, # number of the chosen one
@@ -283,6 +291,7 @@ def photo_panel(path, # of a picture
     title = 'draw a box around each person'
     return view('photo', np.asarray(small), (), edges, round(height*W/H), (H, W), title=title, frame='', brush=True)
 
+# %% ../../nbs/components/explore/03_people.ipynb #6587dc0a
 def only_rendered(x:result.Result # networks
                  )->bool:
     "Have they learned from the kit's rendered people alone?"

@@ -89,27 +89,41 @@ class SelectionExplorer(PeopleExplorer):
         return dict(joint=W.Dropdown(options=joint_names(self.x.skeleton)), margin=Slider(min=-.5, max=.5, step=.01),
                     opacity=Slider(min=0, max=1, step=.05), sort=W.Dropdown(options=SORTS),
                     brush=W.Text(continuous_update=False, description='rectangle'))
-    def order(self, s): return ranked(self.everyone(s, self.x.recipe), s.sort, s.brush) # a state -> rows of the people in the strip
-    def telling(self, s): return self.x.skeleton.joints[int(np.ptp(self.everyone(s, self.x.recipe).u[:2,s.person], axis=0).argmax())] # a state -> joint
-    def pairs(self, s)->list: # a state -> (person, joint) in the rectangle, in the order of the strip
-        return joints_in(self.everyone(s, self.x.recipe), s.brush, self.order(s).tolist(), self.x.skeleton.joints)
-    def step(self, by): # 1: the next person, or joint in the rectangle; -1: the previous one
-        s = self._state
-        pairs = self.pairs(s) if len(s.brush) else []
-        if not pairs: return super().step(by)
-        now = pairs.index((s.person, s.joint)) if (s.person, s.joint) in pairs else -(by > 0)
-        who, joint = pairs[(now+by)%len(pairs)]
-        self.set(person=who, joint=joint)
-    def brushed(self, panel, # name of the panel
-                box): # (x0, y0, x1, y1), panel coordinates
-        if panel != 'scatter': return super().brushed(panel, box)
-        s = self.wished(dict(brush=[round(v, 3) for v in box]))
-        who, joint = next(iter(self.pairs(s)), (s.person, s.joint))
-        self.set(brush=s.brush, person=who, joint=joint)
-    def picked(self, panel, # name of the panel
-               xy): # (x, y) of the click, panel coordinates
-        if panel == 'scatter': self.set(brush=())
-        else: super().picked(panel, xy)
+
+# %% ../../nbs/components/explore/06_selection.ipynb #bf7b8be7
+@patch
+def order(self:SelectionExplorer, s): return ranked(self.everyone(s, self.x.recipe), s.sort, s.brush) # a state -> rows of the people in the strip
+
+@patch
+def telling(self:SelectionExplorer, s): return self.x.skeleton.joints[int(np.ptp(self.everyone(s, self.x.recipe).u[:2,s.person], axis=0).argmax())] # a state -> joint
+
+@patch
+def pairs(self:SelectionExplorer, s)->list: # a state -> (person, joint) in the rectangle, in the order of the strip
+    return joints_in(self.everyone(s, self.x.recipe), s.brush, self.order(s).tolist(), self.x.skeleton.joints)
+
+@patch
+def step(self:SelectionExplorer, by): # 1: the next person, or joint in the rectangle; -1: the previous one
+    s = self._state
+    pairs = self.pairs(s) if len(s.brush) else []
+    if not pairs: return PeopleExplorer.step(self, by)
+    now = pairs.index((s.person, s.joint)) if (s.person, s.joint) in pairs else -(by > 0)
+    who, joint = pairs[(now+by)%len(pairs)]
+    self.set(person=who, joint=joint)
+
+# %% ../../nbs/components/explore/06_selection.ipynb #e4105455
+@patch
+def brushed(self:SelectionExplorer, panel, # name of the panel
+            box): # (x0, y0, x1, y1), panel coordinates
+    if panel != 'scatter': return PeopleExplorer.brushed(self, panel, box)
+    s = self.wished(dict(brush=[round(v, 3) for v in box]))
+    who, joint = next(iter(self.pairs(s)), (s.person, s.joint))
+    self.set(brush=s.brush, person=who, joint=joint)
+
+@patch
+def picked(self:SelectionExplorer, panel, # name of the panel
+           xy): # (x, y) of the click, panel coordinates
+    if panel == 'scatter': self.set(brush=())
+    else: PeopleExplorer.picked(self, panel, xy)
 
 # %% ../../nbs/components/explore/06_selection.ipynb #162d541c
 @patch

@@ -91,20 +91,23 @@ class TeachersExplorer(Explorer):
 
     def defaults(self):
         return dict(step=int(max(r.step[-1] for r in self.records)), film=max(self.networks, key=lambda n: n.startswith('teacher')))
-    def opening(self, s): # where the networks of the runs have least in common: a state -> fields
-        one, n = self.records[0], min(len(r.xyv) for r in self.records)
-        off = sum(np.interp(one.step, r.step, apart(r.mismatch).mean(-1)) for r in self.records)
-        step = int(one.step[off.argmax()]) if off.any() else s.step
-        last = [r.maps(at(r, step), network_name(r, s.film))[:n] for r in self.records]
-        spread = np.std(last, 0).max((-2, -1))*(one.xyv[:n,:,2] > 0) # (people, joints)
-        who, joint = np.unravel_index(spread.argmax(), spread.shape)
-        return dict(step=step, person=int(who), joint=self.skeleton.joints[joint])
     def own_controls(self):
         steps, parts = np.unique(np.concatenate([r.step for r in self.records])), dict.fromkeys(k for r in self.records for k in r.parts)
         return dict(step=StepSlider(min=int(steps[0]), max=int(steps[-1]), step=int(np.gcd.reduce(np.diff(steps))) or 1),
                     person=W.BoundedIntText(min=0, max=len(self.pictures)-1), joint=W.Dropdown(options=joint_names(self.skeleton)),
                     film=W.Dropdown(options=self.networks), part=W.Dropdown(options=['mean', *parts]),
                     opacity=Slider(min=0, max=1, step=.05))
+
+# %% ../../nbs/components/explore/08_teachers.ipynb #b2697d0d
+@patch
+def opening(self:TeachersExplorer, s): # where the networks of the runs have least in common: a state -> fields
+    one, n = self.records[0], min(len(r.xyv) for r in self.records)
+    off = sum(np.interp(one.step, r.step, apart(r.mismatch).mean(-1)) for r in self.records)
+    step = int(one.step[off.argmax()]) if off.any() else s.step
+    last = [r.maps(at(r, step), network_name(r, s.film))[:n] for r in self.records]
+    spread = np.std(last, 0).max((-2, -1))*(one.xyv[:n,:,2] > 0) # (people, joints)
+    who, joint = np.unravel_index(spread.argmax(), spread.shape)
+    return dict(step=step, person=int(who), joint=self.skeleton.joints[joint])
 
 # %% ../../nbs/components/explore/08_teachers.ipynb #10f56d08
 @patch

@@ -90,20 +90,28 @@ class ViewsExplorer(PeopleExplorer):
                     scale=RangeSlider(min=.5, max=2, step=.05, **later),
                     mirrored=Slider(min=0, max=1, step=.1, **later), seeds=W.Text(**later))
 
-    def telling(self, s): # a state -> joint
-        k = self.looks(s, s.views, 1, self.strong(s), self.all_seeds(s))
-        H = k.H[self.names().index(s.network),0]
-        return doubted(deviation(H, k.seen[0]), H.amax(0), self.x.skeleton)
-    def strong(self, s): # a state -> Affine
-        a = self.x.recipe.strong
-        turn, size = (replace(d, low=lo, high=hi) for d, (lo, hi) in ((a.rotation, s.rotation), (a.scale, s.scale)))
-        return replace(a, rotation=turn, scale=size, mirrored=s.mirrored)
-    def all_seeds(self, s): return [*s.seeds, *[s.seed]*s.views][:s.views] # a state -> the seed of each view
-    def picked(self, panel, # name of the panel
-               xy): # (x, y) of the click, panel coordinates
-        if not panel.startswith('view-'): return super().picked(panel, xy)
-        v, seeds = int(panel[5:]), self.all_seeds(self._state)
-        if v: self.set(seeds=(*seeds[:v], seeds[v]+1, *seeds[v+1:]))
+# %% ../../nbs/components/explore/05_views.ipynb #2122cd7e
+@patch
+def telling(self:ViewsExplorer, s): # a state -> joint
+    k = self.looks(s, s.views, 1, self.strong(s), self.all_seeds(s))
+    H = k.H[self.names().index(s.network),0]
+    return doubted(deviation(H, k.seen[0]), H.amax(0), self.x.skeleton)
+
+@patch
+def strong(self:ViewsExplorer, s): # a state -> Affine
+    a = self.x.recipe.strong
+    turn, size = (replace(d, low=lo, high=hi) for d, (lo, hi) in ((a.rotation, s.rotation), (a.scale, s.scale)))
+    return replace(a, rotation=turn, scale=size, mirrored=s.mirrored)
+
+@patch
+def all_seeds(self:ViewsExplorer, s): return [*s.seeds, *[s.seed]*s.views][:s.views] # a state -> the seed of each view
+
+@patch
+def picked(self:ViewsExplorer, panel, # name of the panel
+           xy): # (x, y) of the click, panel coordinates
+    if not panel.startswith('view-'): return PeopleExplorer.picked(self, panel, xy)
+    v, seeds = int(panel[5:]), self.all_seeds(self._state)
+    if v: self.set(seeds=(*seeds[:v], seeds[v]+1, *seeds[v+1:]))
 
 # %% ../../nbs/components/explore/05_views.ipynb #6a6ff34c
 @patch
