@@ -536,7 +536,7 @@ def test_a_photo_and_its_box(E, x, photo, people):
     box = people.boxes[2].round().astype(int).tolist()
     e = E(x, str(photo), box=box)
     assert e.state['photo'] == str(photo) and e.store(e._state).size == x.preset.size
-    assert [p.name for p in e.rows[0]] == ['person-0'] and e.rows[1][0].name == 'photo'
+    assert [p.name for p in e.rows[0]] == ['person-0'] and e.rows[1][-1].name == 'photo'
     own = build_store(whole_photos('p', photo.parent, [photo.name], [box]), x.preset.size, 2.)
     assert np.array_equal(e.store(e._state).canvases[0], own.canvases[0])
     W_, H_ = Image.open(photo).size

@@ -22,10 +22,11 @@ RGB = {k: np.array([round(255*v) for v in to_rgb(c)], np.uint8) for k, c in SIDE
 def difference(a:Panel, # of A, with a layer
                b:Panel, # of B, with a layer
               )->Panel|None: # None where they cannot be compared
-    "What lies on B's picture and not on A's, and the other way round."
+    "What lies on B's picture and not on A's, and the other way round; nothing where they are equal."
     alike = a.layers and b.layers and a.picture is not None and b.picture is not None and np.array_equal(a.picture, b.picture)
     if not (alike and a.layers[0].values.shape == b.layers[0].values.shape and a.layers[0].opacity): return None
     d = np.asarray(b.layers[0].values, float)-np.asarray(a.layers[0].values, float)
+    if not d.any(): return None
     layer = Layer('apart', abs(d), a.layers[0].opacity, vmax=FULL, colours=np.where(d[...,None] > 0, RGB['B'], RGB['A']))
     return replace(a, name=f'apart {a.name}', title=f'{a.name}: up to {abs(d).max():.2f}', layers=(layer,), marks=(), pick=False, brush=False, chosen=False)
 

@@ -45,7 +45,7 @@ class Entry:
     where:str # its module and its class
     takes:tuple # which of run, data and photo
     nets:str = '' # name of the shipped networks that it looks at
-    first:tuple = () # (field, value) of the first view, unless run, data or photo are given
+    first:tuple = () # (field, value) of the first view; of other networks only whom, of other data nothing
 
 ENTRIES = dict(
     heatmaps=Entry('heatmaps.HeatmapExplorer', LOOK, 'denoise-select', (('n', 60), ('network', 'student1'), ('person', 3), ('joint', 'right_ankle'), ('tau', .3))),
@@ -87,10 +87,11 @@ def explorer(name:str, # of an explorer
     e = ENTRIES[name]
     module, kind = e.where.split('.')
     make = getattr(importlib.import_module(f'sshpe.explore.{module}'), kind)
-    first = {} if run or data or photo else dict(e.first)
-    if 'photo' not in e.takes: return make(*run, *[data]*bool(data), **first, **state)
+    first = {} if data or photo else {k: v for k, v in e.first if not run or k in ('n', 'person')}
+    state = {**first, **state}
+    if 'photo' not in e.takes: return make(*run, *[data]*bool(data), **state)
     need(len(run) <= 2, f'the explorer {name} looks at one run, or compares two, not {len(run)}.')
-    one, *other = [make(r, photo or data or 'people:val', **first, **state) for r in run or [e.nets]]
+    one, *other = [make(r, photo or data or 'people:val', **state) for r in run or [e.nets]]
     return compared(one, other[0]) if other else one
 
 def compared(a, # an explorer

@@ -208,7 +208,8 @@ class PeopleExplorer(Explorer):
         (row, *rows), said = self.people_scene(s)
         if not s.photo: return [self.strip(s), row, *rows], said
         warning = [('rendered', None, 'these networks have only seen rendered people')]*only_rendered(self.x)
-        return [self.strip(s), [self.pages.get_or((s.photo, s.box, s.person), lambda: photo_panel(s.photo, s.box, s.person, row[0].height)), *row], *rows], warning+said
+        photo = self.pages.get_or((s.photo, s.box, s.person), lambda: photo_panel(s.photo, s.box, s.person, row[0].height))
+        return [self.strip(s), [*row, photo], *rows], warning+said
     def opening(self, s)->dict: return dict(joint=self.telling(s)) if 'joint' in self.controls else {}
     def telling(self, s)->str: return 'max' # a state -> the joint with the most to see
     def fit(self, s): self.controls['person'].max = len(self.store(s))-1 # a state
