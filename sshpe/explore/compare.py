@@ -87,6 +87,7 @@ def follow(self:Compare, side:str, # 'A' or 'B': whose panel it was
     if side == 'B': self.differ |= {k: v for k, v in changed.items() if k in self.differ}
     self.set(**{k: v for k, v in changed.items() if side == 'A' or k not in self.differ})
 
+# %% ../../nbs/components/explore/13_compare.ipynb #29981d29
 @patch
 def picked(self:Compare, panel, # name of the panel
            xy): # (x, y) of the click, panel coordinates

@@ -94,6 +94,7 @@ def explorer(name:str, # of an explorer
     one, *other = [make(r, photo or data or 'people:val', **state) for r in run or [e.nets]]
     return compared(one, other[0]) if other else one
 
+# %% ../../nbs/components/explore/11_pages.ipynb #80d7c12a
 def compared(a, # an explorer
              b, # one of the same kind, with other networks
             ): # explorer
