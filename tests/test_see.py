@@ -30,7 +30,8 @@ graph = lambda name, w=320, h=170: chart(name, [Mark('-', [0, 1], [0, 1])], ('x'
 strip = [picture(f's{i}', 44, 66, False) for i in range(12)]
 SCENES = dict(one_row=[strip, [picture(f'p{i}') for i in range(6)], [graph('a'), scale()]],
               grid=[strip, *[[picture(f'{r}{c}', 76, 114) for c in range(5)] for r in range(3)], [picture('pool'), graph('a', 560)]],
-              charts=[[graph('a'), graph('b')], [graph('c', 780)]], alone=[[picture('p', 256, 384)]], both=[[picture('p', 256, 384), graph('a', 560)]])
+              charts=[[graph('a'), graph('b')], [graph('c', 780)]], alone=[[picture('p', 256, 384)]], both=[[picture('p', 256, 384), graph('a', 560)]],
+              films=[strip, *[[picture(f'{r}{c}', 84, 126) for c in range(11)] for r in range(3)], [*[graph(k, 250, 130) for k in 'abc'], graph('d', 330), scale()]])
 
 def arranged(rows, W_, H_):
     "What the page's script makes of a scene."
@@ -53,7 +54,7 @@ def test_panels_fill_the_room_and_never_cover_each_other(scene, W_, H_):
         if not p.grow: assert (b['w'], b['h']) == (p.width, p.height)
         elif p.picture is not None: assert b['w']/b['h'] == pytest.approx(p.width/p.height, rel=.03)
     assert taken.max() == 1
-    assert (taken > 0).mean() > {'alone': .3, 'grid': .4}.get(scene, .45)
+    assert (taken > 0).mean() > {'alone': .3, 'grid': .4, 'films': .3}.get(scene, .45)
 
 @node
 def test_more_room_makes_larger_pictures():
@@ -172,6 +173,8 @@ def test_an_explorer_opens_on_a_joint(people):
     assert e.state['joint'] == COCO17.joints[U.reshape(17, -1).max(1).argmax()]
     assert HeatmapExplorer('denoise-select', people, joint='all').state['joint'] == 'all'
     assert hear(e.set(joint='nose', person=0), 'reset').state['person'] == 2
+    again = dict(HeatmapExplorer=HeatmapExplorer, people=people)
+    for joint in ('max', 'nose'): assert eval(e.set(joint=joint, person=1).code(), again).state == e.state
 
 def test_the_doubted_joint():
     U, P = np.zeros((17, 4, 4)), np.ones((17, 4, 4))

@@ -104,7 +104,9 @@ class Explorer:
         self.first = self._state = self.State(**self.defaults())
         self.controls = dressed(self.own_controls(), self.turned, about(self.State))
         self.past, self.future, self.moved, self.widget = [], [], ('', 0.), self.laid_out() # states; what moved last, and when
-        self.set(**{**self.opening(self.wished(state)), **state})
+        begin = self.opening(self.wished(state))
+        self.begins = tuple(begin) # fields that depend on what is asked for: code always names them
+        self.set(**{**begin, **state})
         self.past, self.opened = [], self._state
     def defaults(self)->dict: return {} # field -> first value, where the data decide it
     def opening(self, s)->dict: return {} # the state that is asked for -> field -> where there is most to see
@@ -114,14 +116,12 @@ class Explorer:
     def picked(self, panel, xy): pass # name of the panel that was clicked, (x, y) of the click in its coordinates
     def brushed(self, panel, box): pass # name of the panel in which a rectangle was drawn, its (x0, y0, x1, y1)
     def step(self, by): pass # the reader wants the next (1) or the previous (-1) one
-    def arguments(self)->list: return [repr(g) for g in self.given] # of the call that makes it, as code
-    def beside(self, controls)->list: return [] # widgets below the picture; takes its controls out of the dict
     @property
     def state(self)->dict: return asdict(self._state) # `Explorer(*given, **state)` shows the same
     @property
     def figures(self)->dict: return {name: v for name, v, _ in self.said} # the numbers that are shown
     @property
-    def status(self)->str: return self.panels.status.get('text', '') # the line below the picture
+    def status(self)->str: return self.panels.status.get('text', '') # the line below
 
 # %% ../../nbs/components/explore/02_base.ipynb #77270e8f
 @patch
@@ -198,9 +198,12 @@ def png(self:Explorer, **changes)->bytes: # as `figure`
     return draw.png(self.figure(**changes))
 
 @patch
+def arguments(self:Explorer)->list: return [repr(g) for g in self.given] # of the call that makes it, as code
+
+@patch
 def code(self:Explorer)->str:
     "The call that shows the same."
-    new = [f'{k}={v!r}' for k, v in self.state.items() if v != getattr(self.first, k)]
+    new = [f'{k}={v!r}' for k, v in self.state.items() if v != getattr(self.first, k) or k in self.begins]
     return f'{type(self).__name__}({", ".join(self.arguments()+new)})'
 
 @patch
@@ -317,6 +320,9 @@ def part(title:str, # '' = none
     return box
 
 # %% ../../nbs/components/explore/02_base.ipynb #ad15e17a
+@patch
+def beside(self:Explorer, controls)->list: return [] # widgets below the controls; takes its own out of the dict
+
 @patch
 def laid_out(self:Explorer)->W.Widget:
     "The page of an explorer: controls in groups, and beside them the panels."

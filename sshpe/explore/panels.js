@@ -86,6 +86,11 @@ function chunks(row, n) {   // a row in n lines
   const size = Math.ceil(row.length/n);
   return Array.from({length: Math.ceil(row.length/size)}, (_, i) => row.slice(i*size, (i+1)*size));
 }
+function folded(row, W) {   // a row of charts in as many lines as leave each at least half of its width
+  const lines = [[]], tight = row => sum(row.map(p => across(p, p.grow ? .5 : 1)));
+  for (const p of row) { if (lines.at(-1).length && tight([...lines.at(-1), p]) > W) lines.push([]); lines.at(-1).push(p); }
+  return lines;
+}
 function largest(rows, W, H) {   // the greatest scale at which rows fit
   let lo = .1, hi = 12;
   for (let i = 0; i < 30; i++) { const k = (lo + hi)/2; if (high(rows, k) <= H && rows.every(row => wide(row, k) <= W)) lo = k; else hi = k; }
@@ -120,10 +125,11 @@ function stretch(at, rows, x0, y0, W, H) {   // rows with charts fill a rectangl
   });
 }
 function attempt(rows, W, H, n, beside) {   // pictures in n lines, charts beside or below -> places, worth
-  const thin = rows.filter(row => !charted(row) && !grows(row)), charts = rows.filter(charted), at = {}, y0 = lay(at, thin, 1, 0);
+  const thin = rows.filter(row => !charted(row) && !grows(row)), at = {}, y0 = lay(at, thin, 1, 0);
+  const charts = rows.filter(charted).flatMap(row => folded(row, W));
   const body = rows.filter(row => !charted(row) && grows(row)).flatMap(row => chunks(row, n));
   const column = charts.flatMap(row => [row.filter(pictured), ...row.filter(p => !pictured(p)).map(p => [p])]).filter(row => row.length);
-  const room = !charts.length ? 0 : beside ? .28*W : Math.min(high(charts, 1), .29*H);
+  const room = !charts.length ? 0 : beside ? Math.max(.28*W, most(charts.flat().map(p => across(p, p.grow ? .2 : 1)))) : Math.min(high(charts, 1), (charts.length > 1 ? .42 : .29)*H);
   const k = largest(body, beside ? W - room : W, H - y0 - (beside ? 0 : room)), y1 = body.length ? lay(at, body, k, y0) : y0;
   const right = beside ? most(body.map(row => wide(row, k))) : 0;
   if (charts.length) stretch(at, beside ? column : charts, right, beside ? y0 : y1, W - right, H - (beside ? y0 : y1));
