@@ -119,8 +119,9 @@ def free_port(port:int=0, # the port that shall be free; 0 = any
 def settings(port:int, # free
             )->Config:
     "Voilà on loopback, with a token, and no word to other servers."
+    # a page that is closed ends its kernel by a request without Voilà's xsrf field: the token and the origin are checked all the same
     own = dict(ip='127.0.0.1', port=port, port_retries=0, token=secrets.token_hex(16), open_browser=True, log_level='ERROR',
-               tornado_settings=dict(ws_ping_timeout=30_000, headers={'Content-Security-Policy': POLICY.format(port=port)}))
+               tornado_settings=dict(ws_ping_timeout=30_000, disable_check_xsrf=True, headers={'Content-Security-Policy': POLICY.format(port=port)}))
     return Config(Pages=own, VoilaConfiguration=dict(multi_kernel_manager_class=Waiting, show_margins=False))
 
 def serve(name:str='', # of the explorer that is opened; '' = the front page
