@@ -1,5 +1,6 @@
 # Each of these makes .venv when it is missing, installs the kit into it, and does its job:
 #
+#   make explore   open the explorers in a browser, as pages without code
 #   make demo      train three recipes on the shipped people and compare them      (runs/demo)
 #   make fast      run the tests of the method itself, in less than three minutes
 #   make test      run every test and every notebook, two at a time
@@ -17,9 +18,12 @@ EXTRAS    ?= render,slides,dev
 BIN       := .venv/bin
 READY     := .venv/.installed
 
-.PHONY: help demo fast test lab export readme docs install
+.PHONY: help explore demo fast test lab export readme docs install
 help:
 	@sed -n 's/^#   //p' Makefile
+
+explore: $(READY)
+	@$(BIN)/sshpe explore
 
 demo: $(READY)
 	@$(BIN)/sshpe demo $(ARGS)

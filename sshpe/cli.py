@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['DEMO', 'DEMO_STEPS', 'JOBS', 'train', 'data_of', 'evaluate', 'recipes', 'adopt', 'runs', 'report', 'box',
            'said_now_and_then', 'predict', 'export', 'diagnose', 'pseudo_label', 'verify', 'download', 'cache', 'data',
-           'demo', 'sweep', 'collect', 'claims', 'evidence_options', 'bench', 'bench_options', 'course', 'rehearsed',
-           'course_options', 'use', 'runs_options', 'source', 'cache_options', 'data_options', 'parser', 'main']
+           'demo', 'explore', 'explore_options', 'sweep', 'collect', 'claims', 'evidence_options', 'bench',
+           'bench_options', 'course', 'rehearsed', 'course_options', 'use', 'runs_options', 'source', 'cache_options',
+           'data_options', 'parser', 'main']
 
 # %% ../nbs/components/20_cli.ipynb #24d65890
 import json, sys, time, warnings
@@ -207,6 +208,25 @@ def demo(a): # the parsed options
     else: print(f'the runs of the demo are finished; remove {out} to train them again')
     print(run.columns(run.runs(out), ['recipe', 'labels', 'seed', 'AP', 'PCK', 'steps', 'seconds'])); print(page)
 
+# %% ../nbs/components/20_cli.ipynb #f721aac6
+def explore(a): # the parsed options
+    "Serve the explorers until Ctrl-C."
+    from sshpe.explore.pages import options
+    given = dict(run=a.run, data=a.data, photo=a.photo)
+    options(a.name, **given)
+    try: from sshpe.explore.server import serve
+    except ModuleNotFoundError as e: raise InputError(f'the explorers need {e.name}: pip install {e.name}') from e
+    serve(a.name, a.port, not a.no_browser, **given)
+
+def explore_options(p): # the parser of `sshpe explore`
+    "Adds NAME, --run, --data, --photo, --port and --no-browser."
+    p.add_argument('name', nargs='?', default='', metavar='NAME', help='heatmaps, views, selection, mix, teachers, runs or label [a page with all of them]')
+    p.add_argument('--run', action='append', default=[], help="a run's folder, or the name of shipped networks; said twice: both side by side")
+    p.add_argument('--data', default='', help='whom to look at: people:val, coco:val=FOLDER, ... [people:val]')
+    p.add_argument('--photo', default='', help='a picture to look at instead')
+    p.add_argument('--port', type=int, default=0, help='of this machine [any that is free]')
+    p.add_argument('--no-browser', action='store_true', help='only print the address')
+
 # %% ../nbs/components/20_cli.ipynb #5a686c15
 def sweep(a): # the parsed options
     "Make the runs of a grid, or say what they would cost."
@@ -399,6 +419,7 @@ def parser()->Parser:
     data_options(p.add_subparsers(dest='task', metavar='TASK', required=True, parser_class=Parser))
     cache_options(add('cache', 'what crops of which data set take on disk, and its removal'))
     evidence_options(add); bench_options(add('bench', 'how fast the kit is here, against its networks alone and against the rivals'))
+    explore_options(add('explore', 'open the explorers in a browser'))
     course_options(add('course', 'the lessons for a class: copies for students, exercises to print, notes and slides for the lecturer'))
     p = add('demo', 'three recipes at 100 labels, and a page that compares them')
     p.add_argument('--out', default='', help='folder of its runs [runs/demo]'); p.add_argument('--preset', default='mini', help='[mini]')
@@ -407,7 +428,7 @@ def parser()->Parser:
     return top
 
 # %% ../nbs/components/20_cli.ipynb #e2ff07ae
-JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, runs=runs, report=report, predict=predict, data=data, cache=cache, demo=demo, sweep=sweep, collect=collect, claims=claims, bench=bench,
+JOBS = dict(train=train, evaluate=evaluate, diagnose=diagnose, recipes=recipes, runs=runs, report=report, predict=predict, data=data, cache=cache, demo=demo, explore=explore, sweep=sweep, collect=collect, claims=claims, bench=bench,
             export=export, **{'pseudo-label': pseudo_label, 'import': adopt}, course=course)
 
 def main(argv=None, # the words after `sshpe`

@@ -1,6 +1,7 @@
 """The explorers as a reader meets them: each notebook in JupyterLab in a browser, and whatever its page shows equal to what the same call shows here."""
-import io, json, os, re, secrets, shutil, subprocess, sys, time
+import io, json, os, re, secrets, shutil, signal, subprocess, sys, time
 from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,7 +99,7 @@ def run_all(page, n): # n: how many cells have code
 # ---- what a page shows
 
 READ = """nodes => nodes.map(n => ({name: n.dataset.panel, title: n.querySelector('figcaption').textContent, left: n.left,
-                                    chosen: n.classList.contains('sshpe-chosen'), url: n.querySelector('canvas').toDataURL()}))"""
+                                    chosen: n.classList.contains('sshpe-chosen'), box: [n.box.w, n.box.h], url: n.querySelector('canvas').toDataURL()}))"""
 
 def rgb(colour): return np.array([int(colour[i:i+2], 16) for i in (1, 3, 5)])
 
@@ -130,9 +131,17 @@ def last(p): # Panel -> Mark or None, (n,2) places in its rectangle where its co
     if m.kind == '--': at = at[np.isnan(np.concatenate([[np.nan], m.x[:-1]]))]  # dashes begin anew after each gap, and end anywhere
     return m, at[((at > 2) & (at < np.array([p.width, p.height])-2)).all(1)]
 
+def as_laid(p, box): # Panel, [width, height] on the page -> Panel
+    "A panel as large as the page makes it; pictures keep their shape, and their dots grow a little."
+    if p.picture is not None and p.grow: assert abs(box[0]/box[1]-p.width/p.height) < .02*box[0]/box[1]
+    if not p.grow: assert box == [p.width, p.height]
+    by = min(2.2, max(1, (box[0]/p.width)**.5)) if p.picture is not None or not p.axes else 1
+    return replace(p, width=box[0], height=box[1], marks=tuple(replace(m, size=m.size*(1 if m.kind == 'bars' else by)) for m in p.marks))
+
 def check_panel(p, got): # Panel, what `READ` says of it
     "The page shows this panel: words, picture, marks."
     assert (got['title'], got['chosen']) == (p.title, p.chosen)
+    p = as_laid(p, got['box'])
     canvas = np.array(Image.open(io.BytesIO(b64decode(got['url'].partition(',')[2]))).convert('RGBA')).astype(int)[:p.height,got['left']:]
     assert canvas.shape[:2] == (p.height, p.width), p.name
     if p.picture is not None:
@@ -148,7 +157,7 @@ class Reader:
     "An explorer in a page, and the same call's explorer here."
     def __init__(self, page, kind, e=None, **ends): # a page, an explorer's class, one that shows the same; how its notebook leaves the state
         self.root = page.locator(f'.sshpe-{kind.__name__}')
-        self.panels, self.controls = (self.root.locator(f'> {q}') for q in ('* > .sshpe-panels, > .sshpe-panels', '* > [class*=sshpe-control-]'))
+        self.panels, self.controls = (self.root.locator(q) for q in ('> * > .sshpe-panels, > .sshpe-panels', '.sshpe-side [class*=sshpe-control-]'))
         self.code = self.panels.locator('.sshpe-code code')
         self.e = e or eval(self.code.text_content(), {kind.__name__: kind})
         self.agree()
@@ -165,6 +174,8 @@ class Reader:
         for p, g in zip(here, shown): check_panel(p, g)
 
     def panel(self, name): return next(p for row in self.e.rows for p in row if p.name == name)
+    def laid(self, name): # the panel as it lies on the page
+        return replace(self.panel(name), **dict(zip(('width', 'height'), self.panels.locator(f'[data-panel="{name}"]').evaluate('n => [n.box.w, n.box.h]'))))
     def canvas(self, name): return self.panels.locator(f'[data-panel="{name}"] canvas')
     def control(self, field, within): return self.root.locator(f'.sshpe-control-{field} {within}').first
 
@@ -183,7 +194,7 @@ class Reader:
 
     def point(self, name, xy): # panel, where in its coordinates
         "The cursor's line, and where the mouse is in the panel's coordinates."
-        p, (x, y) = self.panel(name), xy
+        p, (x, y) = self.laid(name), xy
         at = dict(x=LEFT*bool(p.axes)+(x-p.x[0])/(p.x[1]-p.x[0])*p.width, y=(y-p.y[1])/(p.y[0]-p.y[1])*p.height)
         self.canvas(name).hover(position=at)
         read = json.loads(self.panels.get_attribute('data-readout'))
@@ -243,8 +254,12 @@ def selection(page):
     r.choose('joint', 'right_ankle')
     r.click('scatter', (.4, 30)); r.agree(brush=())
     box = r.drag('scatter', (.05, 10), (.2, 40)); brush = tuple(round(v, 3) for v in box)
-    who = r.e.set(brush=brush).order(r.e._state)
-    r.agree(brush=brush, person=r.e.state['person'] if r.e.state['person'] in who else int(who[0]))
+    who, joint = r.e.pairs(replace(r.e._state, brush=brush))[0]
+    r.agree(brush=brush, person=who, joint=joint)
+    b, mouse = r.canvas('scatter').bounding_box(), page.mouse
+    mouse.move(b['x']+20, b['y']+60); mouse.down(); mouse.move(b['x']+LEFT+90, b['y']+20); mouse.up()
+    expect(r.code).to_contain_text('brush=(0, ') # begun left of the axes
+    r.e.set(**eval(r.code.text_content(), dict(SelectionExplorer=SelectionExplorer)).state); r.agree()
     return r
 
 def mixes(page):
@@ -279,3 +294,70 @@ STORIES = {'01_heatmaps': heatmaps, '02_views': views, '03_selection': selection
 def test_a_page_shows_what_the_call_shows(notebook, name): STORIES[name](notebook(name))
 
 def test_every_explorer_has_a_story(): assert set(STORIES) == {p.stem for p in (ROOT/'nbs/explorers').glob('0[1-6]_*.ipynb')}
+
+
+# ---- the application
+
+@pytest.fixture(scope='module')
+def served():
+    "`sshpe explore`: its address."
+    p = subprocess.Popen([sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())', 'explore', '--no-browser'], stdout=subprocess.PIPE, text=True)
+    yield p.stdout.readline().strip()
+    p.send_signal(signal.SIGINT); assert p.wait(60) == 0
+
+@pytest.fixture
+def app(served, browser):
+    "The front page; afterwards nothing has complained, and nothing was asked of another server."
+    page, wrong = browser.new_page(viewport=dict(width=1366, height=768)), []
+    page.set_default_timeout(SLOW); expect.set_options(timeout=SLOW)
+    page.on('pageerror', lambda e: wrong.append(str(e)))
+    page.on('console', lambda m: m.type == 'error' and wrong.append(m.text))
+    page.on('request', lambda r: r.url.startswith((served.split('/?')[0], 'data:', 'blob:')) or wrong.append(r.url))
+    page.goto(served)
+    yield page
+    page.close()
+    assert wrong == []
+
+SEEN = """() => { const area = (b, W, H) => Math.max(0, Math.min(b.right, W) - Math.max(b.left, 0))*Math.max(0, Math.min(b.bottom, H) - Math.max(b.top, 0));
+                  return [...document.querySelectorAll('.sshpe-stage canvas')].reduce((a, c) => a + area(c.getBoundingClientRect(), innerWidth, innerHeight), 0)
+                         /innerWidth/innerHeight; }"""
+
+@pytest.mark.parametrize('name, kind, least', [('heatmaps', HeatmapExplorer, .55), ('views', ViewsExplorer, .48), ('selection', SelectionExplorer, .5),
+                                               ('mix', MixExplorer, .45), ('teachers', TeachersExplorer, .35), ('runs', RunsExplorer, .5)])
+def test_one_click_opens_an_explorer_that_fills_the_screen(app, name, kind, least):
+    app.locator(f'a#{name}').click()
+    app.wait_for_url(f'**/{name}.ipynb')
+    r = Reader(app, kind)
+    assert app.evaluate(SEEN) > least and app.evaluate('document.scrollingElement.scrollHeight <= innerHeight')
+    lead = r.root.locator('.sshpe-lead').bounding_box()
+    assert lead['y']+lead['height'] < 768
+
+def test_what_a_hand_does_in_the_application(app):
+    "Undo, enlarging, zoom, files."
+    app.locator('a#heatmaps').click()
+    r = Reader(app, HeatmapExplorer, joint='right_ankle')
+    first = dict(r.e.state)
+    app.keyboard.press('n'); r.agree(person=first['person']+1)
+    app.keyboard.press('+'); r.agree(tau=round(first['tau']+.01, 2))
+    app.keyboard.press('j'); r.agree(joint='max')
+    app.keyboard.press('J'); r.agree(joint='right_ankle')
+    for _ in range(3): app.keyboard.press('z')
+    r.agree(person=first['person']+1, tau=first['tau'])
+    app.keyboard.press('Z'); r.agree(tau=round(first['tau']+.01, 2))
+    r.root.locator('.sshpe-button-reset').click(); r.agree(**first)
+    small = r.canvas('pooled').bounding_box()
+    r.canvas('pooled').dblclick()
+    big = r.canvas('pooled').bounding_box()
+    assert big['height'] > 680 and big['height'] > 2*small['height'] and big['y']+big['height'] <= 768
+    app.keyboard.press('Escape'); expect(app.locator('dialog.sshpe-big')).to_be_hidden()
+    assert r.canvas('pooled').bounding_box() == small
+    r.canvas('raw').hover(); app.mouse.wheel(0, -400)
+    lenses = lambda: r.panels.locator('[data-panel]').evaluate_all('nodes => nodes.filter(n => n.p.picture && n.p.frame).map(n => n.lens.k)')
+    assert len(set(lenses())) == 1 and lenses()[0] > 2
+    app.keyboard.press('0'); assert set(lenses()) == {1}; r.agree()
+    for tool, want in (('PNG', r.e.png()), ('CSV', r.e.csv().encode())):
+        with app.expect_download() as got: r.root.locator('.sshpe-tool', has_text=tool).click()
+        assert Path(got.value.path()).read_bytes() == want and got.value.suggested_filename == f'heatmap.{tool.lower()}'
+    app.keyboard.press('?'); expect(app.locator('dialog.sshpe-help')).to_contain_text('undo'); app.keyboard.press('Escape')
+    said = r.root.locator('.sshpe-control-tau')
+    assert 'higher' in (said.get_attribute('title') or said.locator('[title]').first.get_attribute('title'))

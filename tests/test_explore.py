@@ -236,7 +236,7 @@ def test_every_explorer_hears_its_buttons():
     find = lambda w, name: [c for c in walk(w) if f'sshpe-button-{name}' in c._dom_classes][0]
     find(e.widget, 'next').click(); find(e.widget, 'previous').click(); e.hear(dict(event='next'))
     assert heard == [1, -1, 1]
-    find(e.widget, 'reset').click(); assert e.state == vars(e.first)
+    e.set(a=3.5, c='y'); find(e.widget, 'reset').click(); assert e.state == vars(e.opened) == dict(vars(e.first), a=2.)
 
 def walk(w): return [w, *(d for c in getattr(w, 'children', ()) for d in walk(c))]
 
@@ -351,7 +351,7 @@ def test_heatmap_figures(heat, x, changes):
         (l,) = p.layers
         m = maps[p.name]
         want = m[x.skeleton.joints.index(s['joint'])] if s['joint'] in x.skeleton.joints else m.max(0)
-        assert np.allclose(l.values, want, atol=2e-3) and l.opacity == s['opacity'] and (l.colours is not None) == (s['joint'] == 'all')
+        assert np.allclose(l.values, want, atol=2e-3) and l.opacity == (.4 if s['joint'] == 'all' else 1)*s['opacity'] and (l.colours is not None) == (s['joint'] == 'all')
     assert [l.name for l in panel(e, 'taught').layers] == list(LAYERS) and not any(l.opacity for l in panel(e, 'taught').layers)
 
 def test_histogram_counts_everybody(heat, x):
@@ -535,7 +535,8 @@ def photo(people, tmp_path_factory):
 def test_a_photo_and_its_box(E, x, photo, people):
     box = people.boxes[2].round().astype(int).tolist()
     e = E(x, str(photo), box=box)
-    assert e.state['photo'] == str(photo) and [p.name for p in e.rows[0]] == ['person-0', 'photo'] and e.store(e._state).size == x.preset.size
+    assert e.state['photo'] == str(photo) and e.store(e._state).size == x.preset.size
+    assert [p.name for p in e.rows[0]] == ['person-0'] and e.rows[1][-1].name == 'photo'
     own = build_store(whole_photos('p', photo.parent, [photo.name], [box]), x.preset.size, 2.)
     assert np.array_equal(e.store(e._state).canvases[0], own.canvases[0])
     W_, H_ = Image.open(photo).size
@@ -544,9 +545,13 @@ def test_a_photo_and_its_box(E, x, photo, people):
     assert e.figures.get('error') is None
     again = eval(e.code(), {E.__name__: E, 'people': people}); assert again.state == e.state
     before = panel(e, 'person-0').picture
-    e.hear(dict(event='brush', panel='photo', box=(5.2, 6.7, 60.1, 90.9))); assert e.state['box'] == (5, 7, 55, 84) and e.controls['box'].value == '5, 7, 55, 84'
-    assert (panel(e, 'person-0').picture != before).any()
-    e.controls['box'].value = '1 2 3'; assert 'x, y, width and height' in e.status and e.state['box'] == (5, 7, 55, 84)
+    assert 'only seen rendered people' in e.said[0][2] and not any('truth' in t or '–' in t for _, _, t in e.said)
+    e.hear(dict(event='brush', panel='photo', box=(5.2, 6.7, 60.1, 90.9)))
+    assert e.state['box'] == (*box, 5, 7, 55, 84) and e.state['person'] == 1 and [p.name for p in e.rows[0]] == ['person-0', 'person-1']
+    assert (panel(e, 'person-0').picture == before).all() and (panel(e, 'person-1').picture != before).any()
+    e.hear(dict(event='pick', panel='photo', xy=(box[0]+box[2]-1, box[1]+box[3]-1))); assert e.state['person'] == 0
+    e.hear(dict(event='undo')); e.hear(dict(event='undo')); assert e.state['box'] == tuple(box) and len(e.rows[0]) == 1
+    e.controls['box'].value = '1 2 3'; assert 'x, y, width and height' in e.status and e.state['box'] == tuple(box)
     e.controls['box'].value = f'{W_+5}, 0, 10, 10'; assert 'outside' in e.status
     e.controls['photo'].value = str(photo)+'.jpg'; assert 'no photo' in e.status and e.state['photo'] == str(photo)
 

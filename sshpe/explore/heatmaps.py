@@ -8,11 +8,12 @@ __all__ = ['LAYERS', 'before_gate', 'after_gate', 'entropy', 'figures', 'histogr
 # %% ../../nbs/components/explore/04_heatmaps.ipynb #39d2d206
 from dataclasses import dataclass, replace
 import ipywidgets as W, numpy as np, torch
+from fastcore.basics import patch
 from ..pose import draw
 from ..ssl.denoise import POOLS, refine
 from .base import Slider
 from .panels import chart, Mark, pose, scale, view
-from .people import joint_layer, joint_names, judged, PeopleExplorer, PeopleState
+from .people import doubted, joint_layer, joint_names, judged, outlines, PeopleExplorer, PeopleState
 from ..pose.heatmap import decode, encode
 from ..ssl.uncertainty import deviation
 
@@ -82,19 +83,24 @@ class HeatmapState(PeopleState):
     "What the heatmap explorer shows."
     network:str = '' # name of the network
     joint:str = 'max' # a joint, 'max' or 'all'
-    layers:tuple = ('raw', 'pooled', 'thresholded', 'refined', 'truth') # which of `LAYERS`
+    layers:tuple = ('raw', 'pooled', 'thresholded', 'refined', 'truth') # which steps are shown; hold Ctrl to choose several
     opacity:float = .8 # of the layers
-    tau:float = .1 # the gate
+    tau:float = .1 # the gate: a joint is taught where its pooled peak is higher
     views:int = 1 # pooled views, the upright one included
     kind:str = 'strong' # of the other views: 'weak' or 'strong'
-    pool:str = 'max' # one of `POOLS`
-    refined:bool = True # the target is refined
+    pool:str = 'max' # how the views become one map: the largest answer at each pixel, the mean, or the mean raised to the highest peak
+    refined:bool = True # the target is a clean Gaussian at the pooled peak
     everyone:bool = False # the histogram shows the whole data set
 
 # %% ../../nbs/components/explore/04_heatmaps.ipynb #da026d1e
 class HeatmapExplorer(PeopleExplorer):
     "From one look to a target, joint by joint."
-    State, slider = HeatmapState, 'tau'
+    State, slider, FOLDED = HeatmapState, 'tau', ('seed',)
+    GROUPS = {'whom': ('person',), 'how they look': ('network', 'views', 'kind'), 'how it is pooled': ('pool',), 'what passes': ('tau', 'refined'),
+              'what is shown': ('joint', 'opacity', 'everyone', 'layers')}
+    MEANS = dict(kept='share of the person\'s joints whose pooled peak is above τ', error='median distance between the kept peaks and the labels, crop pixels',
+                 peak='mean height of the target\'s peak', entropy='how spread the target is: 0 bits for a single pixel',
+                 share='share of the peaks in the histogram that are above τ')
 
     def names(self): return [n for n in self.x.networks if n.startswith('teacher')] or list(self.x.networks)
     def defaults(self):
@@ -104,23 +110,29 @@ class HeatmapExplorer(PeopleExplorer):
         pick, joints = W.ToggleButtons, joint_names(self.x.skeleton)
         return dict(network=W.Dropdown(options=self.names()), joint=W.Dropdown(options=joints),
                     tau=Slider(min=0, max=1.2, step=.01, description='τ'), opacity=Slider(min=0, max=1, step=.05),
-                    views=W.IntSlider(min=1, max=9), kind=pick(options=('weak', 'strong')), pool=pick(options=tuple(POOLS)),
-                    refined=W.Checkbox(), everyone=W.Checkbox(), layers=W.SelectMultiple(options=LAYERS, rows=len(LAYERS)))
+                    views=W.IntSlider(min=1, max=9), kind=pick(options=('weak', 'strong'), description='others'), pool=pick(options=tuple(POOLS)),
+                    refined=W.Checkbox(description='refined to a Gaussian'), everyone=W.Checkbox(description='histogram of everyone'), layers=W.SelectMultiple(options=LAYERS, rows=len(LAYERS)))
 
-    def recipe(self, s): # a state -> Recipe
-        n = s.views if s.kind == 'weak' else 1
-        return replace(self.x.recipe, n_weak=n, K=s.views-n, pool=s.pool, tau=s.tau, refined=s.refined)
-    def judged(self, s): # a state -> Looks, and what `before_gate` says
-        r = self.recipe(replace(s, tau=0., refined=True))
-        k, net = self.looks(s, s.views, r.n_weak), self.names().index(s.network)
-        return k, *self.memory.get_or(('judged', k, r, net), lambda: before_gate(k, judged(k, r), net, self.x.preset))
-    def picked(self, panel, # name of the panel
-               xy): # (x, y) of the click, panel coordinates
-        if panel == 'histogram': self.set(tau=round(xy[0], 2))
-        else: super().picked(panel, xy)
+# %% ../../nbs/components/explore/04_heatmaps.ipynb #a4a6f619
+@patch
+def recipe(self:HeatmapExplorer, s): # a state -> Recipe
+    n = s.views if s.kind == 'weak' else 1
+    return replace(self.x.recipe, n_weak=n, K=s.views-n, pool=s.pool, tau=s.tau, refined=s.refined)
 
-# %% ../../nbs/components/explore/04_heatmaps.ipynb #f5b20930
-from fastcore.basics import patch
+@patch
+def telling(self:HeatmapExplorer, s): return doubted((m := self.judged(s)[1])['uncertainty'], m['pooled'], self.x.skeleton)
+
+@patch
+def judged(self:HeatmapExplorer, s): # a state -> Looks, and what `before_gate` says
+    r = self.recipe(replace(s, tau=0., refined=True))
+    k, net = self.looks(s, s.views, r.n_weak), self.names().index(s.network)
+    return k, *self.memory.get_or(('judged', k, r, net), lambda: before_gate(k, judged(k, r), net, self.x.preset))
+
+@patch
+def picked(self:HeatmapExplorer, panel, # name of the panel
+           xy): # (x, y) of the click, panel coordinates
+    if panel == 'histogram': self.set(tau=round(xy[0], 2))
+    else: PeopleExplorer.picked(self, panel, xy)
 
 # %% ../../nbs/components/explore/04_heatmaps.ipynb #69b7b989
 @patch
@@ -131,19 +143,21 @@ def people_scene(self:HeatmapExplorer, s): # a state -> rows, figures
     maps = maps | after
     target = 'refined' if s.refined else 'thresholded'
     j = range(len(sk)) if s.joint in ('max', 'all') else [sk.joints.index(s.joint)]
-    f, v = figures(maps[target], xy, kept, k.xyv, j), k.xyv[j,2] > 0
+    f, v, labelled = figures(maps[target], xy, kept, k.xyv, j), k.xyv[j,2] > 0, bool((k.xyv[:,2] > 0).any())
     cross = [Mark('+', *k.xyv[j][v][:,:2].T, '#56B4E9', 6)]*(len(j) == 1)
     cmap = lambda n: draw.UNCERTAINTY if n == 'uncertainty' else draw.HEAT
     layer = {n: joint_layer(n, maps[n], s.joint, sk, s.opacity, cmap(n)) for n in LAYERS}
     top = lambda n: f'{n} {layer[n].values.max():.2f}' + ' = target'*(n == target)
     unseen = [replace(l, opacity=0) for l in layer.values()]  # for the cursor's line
     title = f'taught: {int(kept.sum())} of {len(sk)} joints'
-    taught = view('taught', k.images[0], unseen, pose(xy, sk, kept)+cross, 130, labels=True, title=title)
-    row = [taught, *(view(n, k.images[0], [layer[n]], cross, 130, title=top(n)) for n in LAYERS if n in s.layers)]
+    taught = view('taught', k.images[0], unseen, pose(xy, sk, kept)+cross, 130, title=title)
+    ring = lambda n: [*outlines(maps[n], s.joint, sk, self.x.preset.size), *cross]
+    shown = [n for n in LAYERS if n in s.layers and (n != 'truth' or labelled)]
+    row = [taught, *(view(n, k.images[0], [layer[n]], ring(n), 130, title=top(n)) for n in shown)]
     if s.everyone: peaks, whose = self.everyone(s, r).peak[self.names().index(s.network)], f'{len(self.store(s))} people'
     else: peaks, whose = maps['pooled'].amax((-2, -1)).numpy(), 'this person'
     bars, share = histogram(peaks, s.tau, whose)
     scales = [scale(c) for c in dict.fromkeys(map(cmap, s.layers))]
     said = lambda name, form, unit='': (name, f[name], f'{name} –' if f[name] is None else f'{name} {f[name]:{form}}{unit}')
-    words = [said('kept', '.0%'), said('error', '.1f', ' px'), said('peak', '.2f'), said('entropy', '.1f', ' bit')]
+    words = [said('kept', '.0%'), *[said('error', '.1f', ' px')]*labelled, said('peak', '.2f'), said('entropy', '.1f', ' bit')]
     return [row, [bars, *scales]], [*words, ('share', share, f'kept in the histogram {share:.0%}')]

@@ -9,6 +9,7 @@ __all__ = ['SKIPPED', 'marked', 'errors', 'LabelState', 'LabelExplorer']
 import time
 from dataclasses import dataclass
 import ipywidgets as W, numpy as np
+from fastcore.basics import patch
 from ..errors import need
 from ..data.crops import build_store, Store
 from ..data.people import People
@@ -42,13 +43,15 @@ def errors(k, # (J,3) marks, crop pixels
 @dataclass(frozen=True)
 class LabelState(State):
     "Who is labelled, and what was clicked."
-    person:int = 0 # row of the data set
-    marks:tuple = () # x, y of one joint after the other, crop pixels
+    person:int = 0 # who is labelled: a row of the data set
+    marks:tuple = () # your clicks: x, y of one joint after the other, crop pixels; -1, -1 where you skipped
 
 # %% ../../nbs/components/explore/10_label.ipynb #323b6e71
 class LabelExplorer(Explorer):
     "Click the joints of a person; raises `InputError` where people have another number of joints than COCO's."
     State, SIZE = LabelState, (192, 128)
+    GROUPS, FOLDED = {'whom': ('person',)}, ('marks',)
+    MEANS = dict(pace='mean time from click to click', error='mean distance of your clicks from the truth, crop pixels', OKS='1 = as the truth, 0 = nowhere near')
 
     def __init__(self, data='people:val', # `People`, a `Store`, or a source's line
                  n:int=60, # the first so many
@@ -60,24 +63,33 @@ class LabelExplorer(Explorer):
         self.people, self.times = data, {} # person -> times of its clicks
         super().__init__(data, **state)
 
+    def defaults(self): return dict(person=int((self.people.keypoints[...,2] == 2).sum(1).argmax())) # nobody hides this one
     def own_controls(self): return dict(person=W.BoundedIntText(min=0, max=len(self.people)-1), marks=W.Text(continuous_update=False))
     def arguments(self): return ['store']
     def step(self, by): self.set(person=(self._state.person+by)%len(self.people), marks=()) # 1: the next person; -1: the previous one
-    def picked(self, panel, # name of the panel
-               xy): # (x, y) of the click, crop pixels
-        if panel == 'person': self.mark(xy)
-        elif panel == 'skip': self.mark(SKIPPED)
 
-    def mark(self, xy): # (x, y), crop pixels; `SKIPPED`: cannot tell
-        "The next joint is here."
-        s = self._state
-        if len(s.marks)//2 >= len(COCO17): return
-        clicks = self.times[s.person] = self.times.get(s.person, [])[:len(s.marks)//2]+[time.monotonic()]
-        self.set(marks=(*s.marks, *(round(float(v), 1) for v in xy)))
+# %% ../../nbs/components/explore/10_label.ipynb #0996c84c
+@patch
+def beside(self:LabelExplorer, controls):
+    skip = W.Button(description='cannot tell: skip', tooltip='the joint cannot be seen or guessed')
+    skip.add_class('sshpe-button-skip'); skip.on_click(lambda _: self.hear(dict(event='pick', panel='skip', xy=SKIPPED)))
+    return [skip]
+
+@patch
+def picked(self:LabelExplorer, panel, # name of the panel
+           xy): # (x, y) of the click, crop pixels
+    if panel == 'person': self.mark(xy)
+    elif panel == 'skip': self.mark(SKIPPED)
+
+@patch
+def mark(self:LabelExplorer, xy): # (x, y), crop pixels; `SKIPPED`: cannot tell
+    "The next joint is here."
+    s = self._state
+    if len(s.marks)//2 >= len(COCO17): return
+    clicks = self.times[s.person] = self.times.get(s.person, [])[:len(s.marks)//2]+[time.monotonic()]
+    self.set(marks=(*s.marks, *(round(float(v), 1) for v in xy)))
 
 # %% ../../nbs/components/explore/10_label.ipynb #fa52eb86
-from fastcore.basics import patch
-
 @patch
 def pace(self:LabelExplorer): # seconds a joint over all people, or None before two clicks on someone
     "How long a joint takes."
@@ -92,8 +104,8 @@ def scene(self:LabelExplorer, s): # a state -> rows, figures
     done = n == len(sk)
     ask = 'done' if done else f'click: {sk.joints[n].replace("_", " ")} ({n+1} of {len(sk)})'
     row = [view('person', image, (), pose(k, sk), 256, title=ask, pick=True)]
-    if not done: row.append(view('skip', np.full((24, 64, 3), 90, np.uint8), width=84, title='cannot tell: skip', frame='', pick=True))
-    said = [('joints', n, f'{n} of {len(sk)} joints'), ('pace', p := self.pace(), 'no click yet' if p is None else f'{p:.1f} s a joint')]
+    waits = 'the clock starts with your first click' if n == 0 else 'your pace: after one more click'
+    said = [('joints', n, f'{n} of {len(sk)} joints'), ('pace', p := self.pace(), waits if p is None else f'{p:.1f} s a joint')]
     if not done: return [row], said
     e, o = errors(k, xyv), float(oks(k[None], xyv[None], self.area(s.person), sk.sigmas)[0])
     bars = chart('errors', [Mark('bars', np.arange(len(sk)+1), np.nan_to_num(e), '#56B4E9')], ('joint', 0, len(sk), tuple((j+.5, short(n)) for j, n in enumerate(sk.joints))), ('error, crop pixels', 0, max(np.nanmax(e, initial=1), 1)), 560)

@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from ..pose import draw
 from .base import Slider
 from .panels import chart, Layer, Mark, scale, view
-from .people import joint_layer, joint_names, PeopleExplorer, PeopleState
+from .people import joint_layer, joint_names, outlines, PeopleExplorer, PeopleState
 from .views import PALETTE
 from ..pose.heatmap import decode
 from ..models.posenet import STAGES
@@ -119,14 +119,14 @@ class MixState(PeopleState):
     network:str = '' # name of the network
     joint:str = 'max' # a joint, 'max' or 'all'
     opacity:float = 1. # of features and heatmaps
-    group:int = 4 # N_G
-    tiles:tuple = (3, 2) # (N_T,h, N_T,w)
+    group:int = 4 # N_G: how many people exchange tiles
+    tiles:tuple = (3, 2) # N_T: rows and columns of tiles in each picture
     input:float = 1. # probability of mixing the pictures
-    layer1:float = .5 # probability of mixing after this stage
-    layer2:float = .5 # the same
-    layer3:float = .5 # the same
+    layer1:float = .5 # probability of mixing after the first stage
+    layer2:float = .5 # probability of mixing after the second stage
+    layer3:float = .5 # probability of mixing after the third stage
     unmix:str = 'layer4' # the stage after which all is undone
-    fit:str = 'resize' # what to do with features that the tiles don't divide, see `sshpe.ssl.mum.mix`
+    fit:str = 'resize' # what to do with features that the tiles don't divide evenly
     limbs:str = 'chosen' # whose limbs are drawn: one of `WHOSE`
 
 # %% ../../nbs/components/explore/07_mix.ipynb #b2f3e37f
@@ -134,7 +134,11 @@ MIXED = STAGES[:4] # where a probability can be set
 
 class MixExplorer(PeopleExplorer):
     "A group of people through a network, mixed and unmixed."
-    State, slider = MixState, 'opacity'
+    State, slider, FOLDED = MixState, 'opacity', ('seed', 'fit')
+    GROUPS = {'whom': ('person', 'group', 'network'), 'how they are mixed': ('tiles', *MIXED, 'unmix'), 'what is shown': ('limbs', 'joint', 'opacity')}
+    MEANS = dict(first='share of the chosen person\'s limbs with both ends in one picture after the first mix', ever='share that was whole after one of the mixes',
+                 all='the same, of everybody in the group', mixed='median error of the chosen person\'s heatmaps, mixed, crop pixels',
+                 alone='median error of the chosen person alone, crop pixels', changed='difference of the heatmaps, as a share of their length')
 
     def defaults(self):
         q = perturbations(self.x.recipe).get('mix', Mix(tiles=self.x.preset.tiles))
@@ -145,15 +149,24 @@ class MixExplorer(PeopleExplorer):
         share = lambda **more: Slider(min=0, max=1, step=.05, **more)
         grids = sorted({*GRIDS, self.defaults()['tiles']})
         return dict(network=W.Dropdown(options=list(self.x.networks)), joint=W.Dropdown(options=joint_names(self.x.skeleton)),
-                    opacity=share(), group=W.IntSlider(min=1, max=len(COLOURS), description='N_G'),
+                    opacity=share(), group=W.IntSlider(min=1, max=len(COLOURS), description='group N_G'),
                     tiles=W.Dropdown(options=[(f'{r} x {c}', (r, c)) for r, c in grids]),
                     **{k: share(description=f'p {k}') for k in MIXED}, unmix=W.Dropdown(options=STAGES[1:]),
                     fit=W.ToggleButtons(options=FITS), limbs=W.ToggleButtons(options=WHOSE))
 
-    def mix(self, s): # a state -> Mix
-        return Mix(s.group, s.tiles, tuple((k, getattr(s, k)) for k in MIXED), s.unmix, s.fit)
-    def group(self, s): # a state -> numbers of people, the chosen one first
-        return (s.person+np.arange(s.group))%len(self.store(s))
+# %% ../../nbs/components/explore/07_mix.ipynb #d16dfd0d
+@patch
+def telling(self:MixExplorer, s): # a state -> joint
+    g = self.passed(s)
+    return self.x.skeleton.joints[int((g.mixed-g.alone)[0].flatten(1).norm(dim=1).argmax())]
+
+@patch
+def mix(self:MixExplorer, s): # a state -> Mix
+    return Mix(s.group, s.tiles, tuple((k, getattr(s, k)) for k in MIXED), s.unmix, s.fit)
+
+@patch
+def group(self:MixExplorer, s): # a state -> numbers of people, the chosen one first
+    return (s.person+np.arange(s.group))%len(self.store(s))
 
 # %% ../../nbs/components/explore/07_mix.ipynb #24e5c7c5
 @dataclass(frozen=True, eq=False)
@@ -216,12 +229,12 @@ def stage_row(self:MixExplorer, s, # a state
              )->list: # of panels
     "One picture of the group, from stage to stage."
     (H, W), sk, common = self.x.preset.size, self.x.skeleton, dict(width=76, frame=f'picture {n}')
-    title = lambda k: '' if n else f'{k} mixed' if k in g.masks else f'{k} unmixed' if k == s.unmix and g.masks else k
+    title = lambda k: '' if n else f'{k} mix' if k in g.masks else f'{k} back' if k == s.unmix and g.masks else k
     feature = lambda k: Layer(k, g.strength[k][n], s.opacity, vmax=2, colours=g.colours[k][n]) # opaque where strongest
     edge = Mark('-', np.array([0, W, W, 0, 0])-.5, np.array([0, 0, H, H, 0])-.5, COLOURS[n], 5)
     def heat(name, H):
         layer = joint_layer(name, H[n], s.joint, sk, s.opacity)
-        return view(f'{name}-{n}', g.pictures[n], [layer], title='' if n else f'painted {name}', **common)
+        return view(f'{name}-{n}', g.pictures[n], [layer], outlines(H[n], s.joint, sk, self.x.preset.size), title='' if n else name, **common)
     return [view(f'picture-{n}', g.pictures[n], (), [edge], title=str(g.rows[n]), **common),
             view(f'input-{n}', g.seen[n], (), marks['input',n], title=title('input'), **common),
             *(view(f'{k}-{n}', DARK, [feature(k)], marks[k,n], size=(H, W), title=title(k), **common) for k in STAGES[1:]),
@@ -251,7 +264,7 @@ def broken(g, # `Group`
     names = [f'{"+ "*(k > 0)}{n}' for k, n in enumerate(g.masks)] or ['never mixed']
     def so_far(k, name):
         marks = [grid_mark(p.size, tiles), *limb_marks(g.xyv[0], [limbs[l] for l in mine], ever[k,0,mine], COLOURS[0])]
-        return view(f'limbs-{k}', g.pictures[0], (), marks, 110, title=f'{name}: {ever[k,0,mine].sum()} of {len(mine)} whole', frame='')
+        return view(f'limbs-{k}', g.pictures[0], (), marks, 110, title=f'{name}: {ever[k,0,mine].sum()}/{len(mine)} whole', frame='')
     return [*map(so_far, range(len(names)), names), whole_chart(t, ever, there, names)], said(t, ever, there, g, p)
 
 # %% ../../nbs/components/explore/07_mix.ipynb #6ff18b8e

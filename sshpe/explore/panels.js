@@ -55,50 +55,138 @@ function mark(g, m, px, py) {
 }
 
 // Axes and legend, in the ink of the page's theme.
-function axes(g, p, {px, py, left, ink}) {
-  const [xlabel, ylabel, xt, yt] = p.axes, {width: W, height: H} = p;
-  g.strokeStyle = g.fillStyle = ink; g.font = '10px sans-serif'; g.lineWidth = .6;
+function axes(g, p, {px, py, left, ink, box: {w: W, h: H}}) {
+  const [xlabel, ylabel, xt, yt] = p.axes;
+  g.strokeStyle = g.fillStyle = ink; g.font = '11px sans-serif'; g.lineWidth = .6;
   const text = (t, x, y, across, down) => { g.textAlign = across; g.textBaseline = down; g.fillText(t, x, y); };
   g.strokeRect(left, 0, W, H);
-  for (const [v, t] of xt) { g.fillRect(px(v), H, .8, 3); text(t, px(v), H + 5, px(v) > left + W - 9 ? 'right' : 'center', 'top'); }
+  const crowded = sum(xt.map(([, t]) => g.measureText(t).width + 5)) > W;   // then every other one stands lower
+  xt.forEach(([v, t], i) => { g.fillRect(px(v), H, .8, 3); text(t, px(v), H + 5 + crowded*(i%2)*12, px(v) > left + W - 9 ? 'right' : 'center', 'top'); });
   for (const [v, t] of yt) { g.fillRect(left - 3, py(v), 3, .8); text(t, left - 5, py(v), 'right', py(v) < 6 ? 'top' : 'middle'); }
-  text(xlabel, left + W/2, H + 19, 'center', 'top');
+  if (!crowded) text(xlabel, left + W/2, H + 19, 'center', 'top');
   g.save(); g.translate(7, H/2); g.rotate(-Math.PI/2); text(ylabel, 0, 0, 'center', 'middle'); g.restore();
 }
-function legend(g, p, {left, ink}) {
-  g.font = '10px sans-serif'; g.textAlign = 'right'; g.textBaseline = 'top';
+function legend(g, p, {left, ink, box: {w: W}}) {
+  g.font = '11px sans-serif'; g.textAlign = 'right'; g.textBaseline = 'top';
   p.marks.filter(m => m.label).forEach((m, i) => {
-    g.fillStyle = m.colour; g.fillRect(left + p.width - 12, 4 + 13*i, 9, 9);
-    g.fillStyle = ink; g.fillText(m.label, left + p.width - 16, 4 + 13*i);
+    g.fillStyle = m.colour; g.fillRect(left + W - 12, 4 + 13*i, 9, 9);
+    g.fillStyle = ink; g.fillText(m.label, left + W - 16, 4 + 13*i);
   });
 }
 
+// Where panels lie: pictures as large as the room allows, in their rows; charts below them or beside them, whatever shows more.
+const LEFT = 52, BELOW = 34, ABOVE = 19, GAP = 10, FRAME = 3;   // room for axes, titles and borders, CSS pixels
+const left = p => p.axes.length ? LEFT : 0, below = p => p.axes.length ? BELOW : 0;
+const across = (p, k) => (p.grow ? k : 1)*p.width + left(p) + GAP, down = (p, k) => (p.grow ? k : 1)*p.height + below(p) + ABOVE + GAP;
+const sum = xs => xs.reduce((a, b) => a + b, 0), most = xs => Math.max(0, ...xs);
+const wide = (row, k) => sum(row.map(p => across(p, k))), high = (rows, k) => sum(rows.map(row => most(row.map(p => down(p, k)))));
+const charted = row => row.some(p => p.axes.length && !pictured(p)), grows = row => row.some(p => p.grow), pictured = p => p.grow && p.picture;
+
+function chunks(row, n) {   // a row in n lines
+  const size = Math.ceil(row.length/n);
+  return Array.from({length: Math.ceil(row.length/size)}, (_, i) => row.slice(i*size, (i+1)*size));
+}
+function folded(row, W) {   // a row of charts in as many lines as leave each at least half of its width
+  const lines = [[]], tight = row => sum(row.map(p => across(p, p.grow ? .5 : 1)));
+  for (const p of row) { if (lines.at(-1).length && tight([...lines.at(-1), p]) > W) lines.push([]); lines.at(-1).push(p); }
+  return lines;
+}
+function largest(rows, W, H) {   // the greatest scale at which rows fit
+  let lo = .1, hi = 12;
+  for (let i = 0; i < 30; i++) { const k = (lo + hi)/2; if (high(rows, k) <= H && rows.every(row => wide(row, k) <= W)) lo = k; else hi = k; }
+  return lo;
+}
+function lay(at, rows, k, y) {   // rows at a scale, from y on -> where they end
+  for (const row of rows) {
+    let x = 0;
+    for (const p of row) { at[p.name] = {x, y, w: (p.grow ? k : 1)*p.width, h: (p.grow ? k : 1)*p.height}; x += across(p, k); }
+    y += most(row.map(p => down(p, k)));
+  }
+  return y;
+}
+function stretch(at, rows, x0, y0, W, H) {   // rows with charts fill a rectangle
+  const whole = row => row.every(pictured) ? Math.min(.55*H, ABOVE + GAP + (W - GAP*row.length)/sum(row.map(p => p.width/p.height))) : 0;
+  const need = rows.map(row => whole(row) || most(row.map(p => down(p, 1)))), those = test => sum(need.filter((_, i) => test(rows[i])));
+  const fixed = those(row => !grows(row)), pictures = those(whole), free = H - fixed, ample = sum(need) <= H;   // pictures that fill the width need no more
+  const more = ample ? (free - pictures)/(sum(need) - fixed - pictures) : free/(sum(need) - fixed);
+  let y = y0;
+  rows.forEach((row, i) => {
+    const room = (!grows(row) || ample && whole(row) ? 1 : more)*need[i], h = p => p.grow ? Math.max(40, room - ABOVE - GAP - below(p)) : p.height;
+    const ratio = p => p.width/p.height*h(p), pictures = row.filter(pictured), others = row.filter(p => !pictured(p));
+    const space = W - sum(row.map(p => left(p) + GAP)), kept = sum(others.map(p => p.grow ? 60 : p.width));
+    const fit = Math.min(1, (space - kept)/sum(pictures.map(ratio)));   // pictures keep their shape, charts share what they leave
+    const shares = sum(others.map(p => p.grow ? p.width : 0)), free = space - fit*sum(pictures.map(ratio)) - sum(others.map(p => p.grow ? 0 : p.width));
+    let x = x0;
+    for (const p of row) {
+      at[p.name] = pictured(p) ? {x, y, w: fit*ratio(p), h: fit*h(p)} : {x, y, w: p.grow ? p.width*free/shares : p.width, h: h(p)};
+      x += at[p.name].w + left(p) + GAP;
+    }
+    y += room;
+  });
+}
+function attempt(rows, W, H, n, beside) {   // pictures in n lines, charts beside or below -> places, worth
+  const thin = rows.filter(row => !charted(row) && !grows(row)), at = {}, y0 = lay(at, thin, 1, 0);
+  const charts = rows.filter(charted).flatMap(row => folded(row, W));
+  const body = rows.filter(row => !charted(row) && grows(row)).flatMap(row => chunks(row, n));
+  const column = charts.flatMap(row => [row.filter(pictured), ...row.filter(p => !pictured(p)).map(p => [p])]).filter(row => row.length);
+  const room = !charts.length ? 0 : beside ? Math.max(.28*W, most(charts.flat().map(p => across(p, p.grow ? .2 : 1)))) : Math.min(high(charts, 1), (charts.length > 1 ? .42 : .29)*H);
+  const k = largest(body, beside ? W - room : W, H - y0 - (beside ? 0 : room)), y1 = body.length ? lay(at, body, k, y0) : y0;
+  const right = beside ? most(body.map(row => wide(row, k))) : 0;
+  if (charts.length) stretch(at, beside ? column : charts, right, beside ? y0 : y1, W - right, H - (beside ? y0 : y1));
+  const area = (rows, most) => sum(rows.flat().filter(p => p.grow).map(p => Math.min(at[p.name].w*at[p.name].h, most*p.width*p.height)));
+  return {at, worth: area(body, 1e9) + .5*area(charts, 3)};
+}
+function arrange(rows, W, H) {   // {panel: x, y, w, h}
+  const growing = rows.filter(row => !charted(row) && grows(row)).length, both = growing && rows.some(charted), tries = [];
+  for (const n of growing === 1 ? [1, 2, 3] : [1]) for (const beside of both ? [false, true] : [false]) tries.push(attempt(rows, W, H, n, beside));
+  const {at} = tries.reduce((a, b) => b.worth > a.worth ? b : a);
+  for (const b of Object.values(at)) for (const k in b) b[k] = Math.round(b[k]);
+  return at;
+}
+
+// What is seen of a picture: all of it, or the same part of each that shares a cursor.
+const WHOLE = {u: 0, v: 0, k: 1};
+const inside = (t, k) => Math.max(0, Math.min(1 - 1/k, t));
+function closer(lens, u, v, by) {   // what lies at the share u, v of the panel stays there
+  const k = Math.max(1, Math.min(16, lens.k*by)), x = lens.u + u/lens.k, y = lens.v + v/lens.k;
+  return {k, u: inside(x - u/k, k), v: inside(y - v/k, k)};
+}
+
 // A panel on its canvas; the node remembers how to go from coordinates to pixels and back.
-const LEFT = 52, BELOW = 34;   // room for axes, as in panels.py
-function paint(node, p, ink, pictures, tables) {
-  const [left, below] = p.axes.length ? [LEFT, BELOW] : [0, 0], [W, H] = [p.width, p.height], dpr = window.devicePixelRatio || 1;
-  const px = x => left + (x - p.x[0])/(p.x[1] - p.x[0])*W, py = y => H - (y - p.y[0])/(p.y[1] - p.y[0])*H;
+function paint(node, p, box, lens, look, pictures, tables) {
+  const {w: W, h: H} = box, {ink, dpr, smooth} = look, {u, v, k} = p.picture && p.frame ? lens : WHOLE, l = left(p);
+  const px = x => l + ((x - p.x[0])/(p.x[1] - p.x[0]) - u)*k*W, py = y => ((y - p.y[1])/(p.y[0] - p.y[1]) - v)*k*H;
   const c = node.canvas, g = c.getContext('2d');
-  Object.assign(node, {p, px, py, left, ink, dpr});
-  Object.assign(c, {width: (W + left)*dpr, height: (H + below)*dpr});
-  Object.assign(c.style, {width: W + left + 'px', height: H + below + 'px'});
-  g.scale(dpr, dpr); g.imageSmoothingEnabled = false;
-  g.save(); g.beginPath(); g.rect(left, 0, W, H); g.clip();
+  Object.assign(node, {p, px, py, left: l, box, lens: {u, v, k}, look: JSON.stringify([box, u, v, k, look]), ink});
+  Object.assign(c, {width: (W + l)*dpr, height: (H + below(p))*dpr});
+  Object.assign(c.style, {width: W + l + 'px', height: H + below(p) + 'px'});
+  g.scale(dpr, dpr); g.imageSmoothingEnabled = smooth;
+  g.save(); g.beginPath(); g.rect(l, 0, W, H); g.clip();
   if (p.picture) {
     const im = node.pixels = blend(p, pictures, tables), small = new OffscreenCanvas(im.width, im.height);
-    small.getContext('2d').putImageData(im, 0, 0); g.drawImage(small, left, 0, W, H);
+    small.getContext('2d').putImageData(im, 0, 0);
+    g.drawImage(small, u*im.width, v*im.height, im.width/k, im.height/k, l, 0, W, H);
   }
-  for (const m of p.marks) mark(g, m, px, py);
+  const size = Math.max(1, Math.min(2.2, Math.sqrt(W/p.width)));
+  for (const m of p.marks) mark(g, m.kind === 'bars' || p.axes.length && !p.picture ? m : {...m, size: m.size*size}, px, py);
   g.restore();
   if (p.axes.length) axes(g, p, node);
   legend(g, p, node);
-  node.caption.textContent = p.title; node.classList.toggle('sshpe-chosen', p.chosen);
+  node.caption.textContent = node.caption.title = p.title; node.classList.toggle('sshpe-chosen', p.chosen);
+}
+function share(node, e) {   // of the panel's width and height, under the mouse
+  const b = node.canvas.getBoundingClientRect();
+  return [(e.clientX - b.left - node.left)/node.box.w, (e.clientY - b.top)/node.box.h];
+}
+function at(node, [a, b]) {   // coordinates at a share of the panel
+  const {p, lens: {u, v, k}} = node;
+  return [p.x[0] + (u + a/k)*(p.x[1] - p.x[0]), p.y[1] + (v + b/k)*(p.y[0] - p.y[1])];
 }
 function place(node, e) {   // coordinates under the mouse, or null
-  const {p, left} = node, b = node.canvas.getBoundingClientRect();
-  const u = (e.clientX - b.left - left)/p.width, v = (e.clientY - b.top)/p.height;
-  return u < 0 || u > 1 || v < 0 || v > 1 ? null : [p.x[0] + u*(p.x[1] - p.x[0]), p.y[1] + v*(p.y[0] - p.y[1])];
+  const [a, b] = share(node, e);
+  return a < 0 || a > 1 || b < 0 || b > 1 ? null : at(node, [a, b]);
 }
+const near = (node, e) => at(node, share(node, e).map(t => Math.max(0, Math.min(1, t))));   // the nearest ones
 
 // One position for all panels of a frame, and a line that says x, y and the value of every layer there.
 function read(nodes, frame, [x, y]) {   // values of all layers of a frame at a point
@@ -117,39 +205,62 @@ function point(root, nodes, node, xy) {   // show the cross in all panels of the
     n.cross.style.display = on ? '' : 'none';
     if (on) n.cross.style.transform = `translate(${n.px(xy[0])}px, ${n.py(xy[1])}px)`;
   }
-  if (!xy) { root.readout.textContent = 'point at a picture to read it'; delete root.dataset.readout; return; }
+  if (!xy) { root.readout.textContent = 'point at a picture to read it; ? lists the keys'; delete root.dataset.readout; return; }
   const [x, y] = xy, values = node.p.frame ? read(nodes, node.p.frame, xy) : {};
   const say = (k, v) => `${k} ${v.toFixed(Math.abs(v) < 100 ? 2 : 0)}`;
   root.dataset.readout = JSON.stringify({panel: node.p.name, x, y, values});
   root.readout.textContent = [say('x', x), say('y', y), ...Object.entries(values).map(kv => say(...kv))].join('   ');
 }
 
-// Clicks and drawn rectangles go to the kernel as events.
+// Clicks and drawn rectangles go to the kernel; zoom, pan and enlarging stay here.
 const sorted = (a, b) => a < b ? [a, b] : [b, a];
 function listen(model, root, nodes, node) {
-  let from = null;   // where the pointer went down
+  let from = null, soon = null;   // where the pointer went down; the click that waits whether it becomes a double one
   const c = node.canvas, far = e => Math.hypot(e.clientX - from.e.clientX, e.clientY - from.e.clientY);
   const box = e => {
-    const [a, b] = from.xy, [c, d] = place(node, e) || from.xy, [x0, x1] = sorted(a, c), [y0, y1] = sorted(b, d);
+    const [a, b] = from.xy, [c, d] = near(node, e), [x0, x1] = sorted(a, c), [y0, y1] = sorted(b, d);
     return [x0, y0, x1, y1];
   };
+  const pans = () => node.p.picture && node.p.frame && root.lens.k > 1;
+  const pick = xy => model.send({event: 'pick', panel: node.p.name, xy});
   c.onpointerdown = e => {
-    const xy = place(node, e);
-    if (xy) { from = {e, xy}; c.setPointerCapture(e.pointerId); root.focus({preventScroll: true}); }
+    if (e.button) return;
+    from = {e, xy: near(node, e), in: place(node, e), lens: root.lens}; c.setPointerCapture(e.pointerId); root.focus({preventScroll: true});
   };
   c.onpointermove = e => {
-    point(root, [...nodes.values()], node, place(node, e));
-    if (!from || !node.p.brush) return;
+    root.over = node; point(root, [...nodes.values()], node, place(node, e));
+    if (!from) return;
+    if (pans() && !node.p.brush && far(e) > 4) {
+      const {k, u, v} = from.lens, {w, h} = node.box;
+      root.lens = {k, u: inside(u - (e.clientX - from.e.clientX)/w/k, k), v: inside(v - (e.clientY - from.e.clientY)/h/k, k)};
+      return root.draw();
+    }
+    if (!node.p.brush) return;
     const [x0, y0, x1, y1] = box(e), [l, r] = sorted(node.px(x0), node.px(x1)), [t, d] = sorted(node.py(y0), node.py(y1));
-    Object.assign(node.box.style, {display: 'block', left: l + 'px', top: t + 'px', width: r - l + 'px', height: d - t + 'px'});
+    Object.assign(node.rect.style, {display: 'block', left: l + 'px', top: t + 'px', width: r - l + 'px', height: d - t + 'px'});
   };
   c.onpointerleave = () => point(root, [...nodes.values()], node, null);
   c.onpointerup = e => {
     if (!from) return;
-    if (node.p.brush && far(e) > 4) model.send({event: 'brush', panel: node.p.name, box: box(e)});
-    else if (node.p.pick || node.p.brush) model.send({event: 'pick', panel: node.p.name, xy: from.xy});
-    from = null; node.box.style.display = 'none';
+    const moved = far(e) > 4, xy = from.in;
+    if (node.p.brush && moved) model.send({event: 'brush', panel: node.p.name, box: box(e)});
+    else if (!moved && xy && (node.p.pick || node.p.brush)) {
+      clearTimeout(soon);
+      if (node.p.picture && node.p.frame) soon = setTimeout(() => pick(xy), 220); else pick(xy);
+    }
+    from = null; node.rect.style.display = 'none';
   };
+  c.ondblclick = () => { clearTimeout(soon); enlarge(root, node); };
+  c.addEventListener('wheel', e => {   // the page scrolls until somebody has clicked into the explorer
+    const awake = root.app || e.ctrlKey || root.contains(document.activeElement);
+    if (!awake || !node.p.picture || !node.p.frame) return;
+    e.preventDefault(); root.lens = closer(root.lens, ...share(node, e), Math.exp(-e.deltaY/400)); root.draw();
+  }, {passive: false});
+}
+function enlarge(root, node) {   // one panel in the whole window, or all of them again
+  root.big = root.big || !node || !node.p.grow ? null : node;
+  if (root.big) root.dialog.showModal(); else if (root.dialog.open) root.dialog.close();
+  root.draw(true);
 }
 
 // Panels keep their places while what they show changes.
@@ -167,8 +278,8 @@ function open(v) {   // every map's bytes as numbers
 function make(model, root, nodes, name) {
   const node = document.createElement('figure');
   node.className = 'sshpe-panel'; node.dataset.panel = name; node.caption = add(node, 'figcaption', 'sshpe-title');
-  const stage = add(node, 'div', 'sshpe-stage');
-  node.canvas = add(stage, 'canvas'); node.cross = add(stage, 'div', 'sshpe-cross'); node.box = add(stage, 'div', 'sshpe-box');
+  const stage = add(node, 'div', 'sshpe-canvas');
+  node.canvas = add(stage, 'canvas'); node.cross = add(stage, 'div', 'sshpe-cross'); node.rect = add(stage, 'div', 'sshpe-box');
   node.cross.style.display = 'none'; listen(model, root, nodes, node); nodes.set(name, node);
   return node;
 }
@@ -179,58 +290,113 @@ function same(a, b) {   // plain values, or maps with their numbers
   const keys = Object.keys(a);
   return keys.length === Object.keys(b).length && keys.every(k => same(a[k], b[k]));
 }
-function show(model, root, nodes) {
+function room(root) {   // width and height for all panels, CSS pixels
+  const top = root.app ? root.stage.getBoundingClientRect().top + window.scrollY - root.top() : 90, rest = root.foot.offsetHeight + 6;
+  return [Math.max(240, root.clientWidth - 6), Math.max(320, window.innerHeight - top - rest)];
+}
+function show(model, root, nodes, anew) {   // anew: in another order or place
   const start = performance.now(), rows = open(model.get('rows')), all = rows.flat(), names = new Set(all.map(p => p.name));
   for (const k of [...nodes.keys()]) if (!names.has(k)) nodes.delete(k);
-  const node = p => nodes.get(p.name) || make(model, root, nodes, p.name), ink = getComputedStyle(root).color;
+  if (root.big && !names.has(root.big.p.name)) { root.big = null; root.dialog.close(); }
+  const node = p => nodes.get(p.name) || make(model, root, nodes, p.name), big = root.big && root.big.dataset.panel;
   const shape = JSON.stringify(rows.map(row => row.map(p => p.name)));
-  if (shape !== root.shape) { root.stage.replaceChildren(); for (const row of rows) add(root.stage, 'div', 'sshpe-row').append(...row.map(node)); }
+  if (shape !== root.shape || anew) { root.stage.replaceChildren(...all.map(node)); if (big) root.dialog.prepend(nodes.get(big)); }
   root.shape = shape;
-  const stale = (n, p) => n.ink !== ink || n.dpr !== (window.devicePixelRatio || 1) || !same(n.p, p);
-  for (const p of all) if (stale(node(p), p)) paint(node(p), p, ink, model.get('pictures'), model.get('tables'));
+  const [W, H] = room(root), places = arrange(rows, W*root.size, H*root.size);
+  if (big) places[big] = arrange([[all.find(p => p.name === big)]], window.innerWidth - 24, window.innerHeight - 40)[big];
+  root.stage.style.height = most(all.filter(p => p.name !== big).map(p => places[p.name].y + places[p.name].h + ABOVE + below(p) + 2*FRAME)) + 'px';
+  const look = {ink: getComputedStyle(root).color, dpr: window.devicePixelRatio || 1, smooth: root.smooth};
+  for (const p of all) {
+    const n = node(p), box = places[p.name], {u, v, k} = p.picture && p.frame ? root.lens : WHOLE;
+    Object.assign(n.style, {left: box.x + 'px', top: box.y + 'px'}); n.caption.style.width = box.w + left(p) + 'px';
+    if (n.look !== JSON.stringify([box, u, v, k, look]) || !same(n.p, p)) paint(n, p, box, root.lens, look, model.get('pictures'), model.get('tables'));
+  }
   if (root.cursor && names.has(root.cursor[0].p.name)) point(root, [...nodes.values()], ...root.cursor);
   root.dataset.version = +(root.dataset.version || 0) + 1; root.dataset.ms = (performance.now() - start).toFixed(1);
 }
 
+const NUMBER = /(^[-+]?\d[\d.,]*\s?(?:%|px|s\b)?|(?<=\s)[-+]?\d[\d.,]*(?:%|\s?(?:px|bit|σ))|(?<=\s)[-+]?\d[\d.,]*$)/;   // with its unit
 function say(model, root) {
   const figures = model.get('figures'), {text, share} = model.get('status'), busy = share !== null && share !== undefined;
-  root.figures.replaceChildren();
-  for (const [name, , words] of figures) add(root.figures, 'span', '', words).dataset.figure = name;
+  root.figures.replaceChildren(); root.figures.classList.toggle('sshpe-many', figures.length > 6);
+  for (const [name, , words, means] of figures) {   // numbers large, what they mean on hover
+    const span = add(root.figures, 'span');
+    Object.assign(span, {title: means || ''}); span.dataset.figure = name;
+    for (const part of words.split(NUMBER)) if (part) add(span, NUMBER.test(part) ? 'b' : 'i', '', part);
+  }
   root.dataset.figures = JSON.stringify(Object.fromEntries(figures.map(([name, value]) => [name, value])));
   root.dataset.busy = busy ? share : ''; root.status.textContent = text || '';
   root.progress.style.display = busy ? '' : 'none'; root.progress.value = share || 0;
   root.code.textContent = model.get('code');
 }
-const KEYS = {n: 'next', p: 'previous', ArrowRight: 'next', ArrowLeft: 'previous'};
-function press(model, root, e) {   // n and p anywhere in the explorer, arrows on the pictures
-  const typing = e.target.closest('input, textarea, select, [contenteditable], .noUi-handle'), letter = e.key.length === 1;
-  if (!KEYS[e.key] || typing || e.ctrlKey || e.metaKey || e.altKey || !(letter || root.contains(e.target))) return;
-  e.preventDefault(); e.stopPropagation(); model.send({event: KEYS[e.key]});
+
+// Keys: what the kernel does, and what happens here.
+const KEYS = {n: 'next', p: 'previous', ArrowRight: 'next', ArrowLeft: 'previous', j: 'joint', J: 'joint back', '+': 'more', '=': 'more', '-': 'less',
+              z: 'undo', Z: 'redo'};
+const HERE = {f: root => enlarge(root, root.over), 0: root => { root.lens = WHOLE; root.draw(); }, s: root => { root.smooth = !root.smooth; root.draw(); },
+              '?': root => root.help.open ? root.help.close() : root.help.showModal()};
+const HELP = [['n  →', 'next person'], ['p  ←', 'previous person'], ['j  J', 'next joint, previous joint'], ['+  −', 'the marked control up, down'],
+              ['z  Z', 'undo, redo'], ['f', 'enlarge the panel under the mouse, and back'], ['Esc', 'back'], ['0', 'whole pictures again'],
+              ['s', 'smooth or raw pixels'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
+              ['double-click', 'enlarge a panel'], ['click', 'choose a person, a moment, τ in a histogram']];
+function press(model, root, e) {   // letters anywhere in the explorer, arrows on the pictures
+  const typing = e.target.closest('input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable], .noUi-handle'), letter = e.key.length === 1;
+  if (!(KEYS[e.key] || HERE[e.key]) || typing || e.ctrlKey || e.metaKey || e.altKey || !(letter || root.contains(e.target))) return;
+  e.preventDefault(); e.stopPropagation();
+  if (HERE[e.key]) HERE[e.key](root); else model.send({event: KEYS[e.key]});
 }
 async function copy(root, button) {
   try { await navigator.clipboard.writeText(root.code.textContent); button.textContent = 'copied'; }
   catch { getSelection().selectAllChildren(root.code); }   // where the browser forbids it: selected, ready to copy
 }
+function save({file, kind}, data) {   // a file from the kernel
+  const a = Object.assign(document.createElement('a'), {download: file, href: URL.createObjectURL(new Blob([data], {type: kind}))});
+  a.click(); setTimeout(() => URL.revokeObjectURL(a.href), 10_000);
+}
 
-function render({model, el}) {
-  const root = add(el, 'div', 'sshpe-panels'), nodes = new Map(), said = ['figures', 'status', 'code'];
+// The parts around the panels.
+function tools(model, root) {
+  const does = (name, title, f) => Object.assign(add(root.tools, 'button', 'sshpe-tool', name), {title, onclick: f});
+  const resize = by => () => { root.size = Math.max(.5, Math.min(3, root.size*by)); root.draw(); };
+  does('A−', 'smaller panels', resize(1/1.15)).dataset.tool = 'smaller'; does('A+', 'larger panels', resize(1.15)).dataset.tool = 'larger';
+  does('whole', 'whole pictures again (0)', () => HERE[0](root)); does('PNG', 'save the panels as a picture', () => model.send({event: 'png'}));
+  does('CSV', 'save the numbers as a table', () => model.send({event: 'csv'})); does('?', 'keys (?)', () => HERE['?'](root));
+}
+function build(model, el) {
+  const root = add(el, 'div', 'sshpe-panels');
   root.tabIndex = 0; root.dataset.lmSuppressShortcuts = 'true';
-  root.figures = add(root, 'div', 'sshpe-figures'); root.stage = add(root, 'div');
-  root.readout = add(root, 'div', 'sshpe-readout');
-  const foot = add(root, 'div', 'sshpe-foot'), more = add(root, 'details', 'sshpe-code');
-  root.progress = add(foot, 'progress', 'sshpe-progress'); root.status = add(foot, 'span', 'sshpe-status');
-  add(more, 'summary', '', 'as code');
-  const button = add(more, 'button', 'sshpe-copy', 'copy'); root.code = add(more, 'code');
+  Object.assign(root, {lens: WHOLE, size: 1, smooth: false, big: null, over: null, app: 'voila' in document.body.dataset});
+  root.figures = add(root, 'div', 'sshpe-figures'); root.stage = add(root, 'div', 'sshpe-stage');
+  root.foot = add(root, 'div', 'sshpe-foot');
+  root.readout = add(root.foot, 'span', 'sshpe-readout'); root.progress = add(root.foot, 'progress', 'sshpe-progress');
+  root.status = add(root.foot, 'span', 'sshpe-status'); root.more = add(root.foot, 'details', 'sshpe-code'); root.tools = add(root.foot, 'span', 'sshpe-tools'); tools(model, root);
+  add(root.more, 'summary', '', 'as code');
+  const button = add(root.more, 'button', 'sshpe-copy', 'copy'); root.code = add(root.more, 'code');
   button.onclick = () => copy(root, button);
-  const draw = () => show(model, root, nodes), tell = () => say(model, root), theme = new MutationObserver(draw);
+  root.dialog = add(root, 'dialog', 'sshpe-big'); root.dialog.onclose = () => root.big && enlarge(root);
+  root.help = add(root, 'dialog', 'sshpe-help');
+  for (const [key, words] of HELP) { add(root.help, 'kbd', '', key); add(root.help, 'span', '', words); }
+  root.help.onclick = () => root.help.close();
+  return root;
+}
+function render({model, el}) {
+  const root = build(model, el), nodes = new Map(), said = ['figures', 'status', 'code'];
+  root.draw = anew => show(model, root, nodes, anew); root.top = () => (root.closest('.sshpe-explorer') || root).getBoundingClientRect().top + window.scrollY;
+  const draw = () => root.draw(), tell = () => say(model, root), theme = new MutationObserver(draw), size = new ResizeObserver(() => requestAnimationFrame(draw));
+  const get = (m, buffers) => m.file && save(m, buffers[0]), key = e => press(model, root, e);
   const begin = () => {   // colours are known once the page holds the element
     if (!el.isConnected) return requestAnimationFrame(begin);
-    (root.closest('.sshpe-explorer') || root).addEventListener('keydown', e => press(model, root, e));
-    theme.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light']});
+    const home = root.closest('.sshpe-explorer') || root;
+    (root.app && !home.parentElement.closest('.sshpe-explorer') ? document : home).addEventListener('keydown', key);
+    theme.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light']}); size.observe(root); window.addEventListener('resize', draw);
     model.on('change:rows', draw); draw();
+    if (root.app) root.focus({preventScroll: true});
   };
   for (const k of said) model.on('change:' + k, tell);
-  point(root, [], null, null); tell(); begin();
-  return () => { theme.disconnect(); model.off('change:rows', draw); for (const k of said) model.off('change:' + k, tell); };
+  model.on('msg:custom', get); point(root, [], null, null); tell(); begin();
+  return () => {
+    theme.disconnect(); size.disconnect(); window.removeEventListener('resize', draw); document.removeEventListener('keydown', key);
+    model.off('change:rows', draw); model.off('msg:custom', get); for (const k of said) model.off('change:' + k, tell);
+  };
 }
 export default {render};

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['QUANTITIES', 'LEFT', 'BELOW', 'ABOVE', 'GAP', 'CHOSEN', 'DOTS', 'HALO', 'HERE', 'Layer', 'Mark', 'Panel', 'view',
-           'ticks', 'chart', 'pose', 'scale', 'place', 'draw_mark', 'blend', 'draw_axes', 'draw_panel', 'draw_bare',
-           'figure', 'pack', 'Panels']
+           'ticks', 'chart', 'pose', 'scale', 'lines', 'place', 'draw_mark', 'blend', 'draw_axes', 'draw_panel',
+           'draw_bare', 'figure', 'pack', 'Panels']
 
 # %% ../../nbs/components/explore/01_panels.ipynb #f3d0c124
 import zlib
@@ -65,6 +65,7 @@ class Panel:
     pick:bool = False # a click is an event
     brush:bool = False # so is a drawn rectangle
     chosen:bool = False # outlined
+    grow:bool = True # takes the room that the window leaves
 
 # %% ../../nbs/components/explore/01_panels.ipynb #0ad0b7e8
 def view(name:str, # unique in the scene
@@ -137,17 +138,30 @@ def scale(cmap:str=draw.HEAT, # one of `QUANTITIES`
     "The colour scale of a quantity."
     label, lo, hi = QUANTITIES[cmap]
     axes = label, '', ticks(lo, hi), ()
-    return Panel(f'scale-{cmap}', (lo, hi), (0, 1), width, 10, picture=draw.table(cmap)[None], axes=axes)
+    return Panel(f'scale-{cmap}', (lo, hi), (0, 1), width, 10, picture=draw.table(cmap)[None], axes=axes, grow=False)
 
 # %% ../../nbs/components/explore/01_panels.ipynb #503063d3
 LEFT, BELOW, ABOVE, GAP = 52, 34, 16, 10 # CSS pixels: for axis labels, for titles, between panels
 CHOSEN = '#D55E00' # the outline of what is chosen
 
+def lines(rows, # of panels
+          most:int=1280, # CSS pixels
+         )->list: # of rows
+    "Rows that fit on paper: what is too wide goes on in the next line."
+    out = []
+    for row in rows:
+        out.append([]); x = GAP
+        for p in row:
+            more = LEFT*bool(p.axes)+p.width+GAP
+            if out[-1] and x+more > most: out.append([]); x = GAP
+            out[-1].append(p); x += more
+    return out
+
 def place(rows # of panels
          )->tuple: # {name: (x, y, width, height) from the top left corner}, (width, height) of all
     "Where each panel lies, in CSS pixels."
     at, y, wide = {}, 0, 0
-    for row in rows:
+    for row in lines(rows):
         x = GAP
         for p in row:
             x += LEFT*bool(p.axes)
@@ -259,7 +273,7 @@ class Panels(anywidget.AnyWidget):
     _esm, _css = (HERE/f'panels.{kind}' for kind in ('js', 'css'))
     rows, pictures = T.List().tag(sync=True), T.Dict().tag(sync=True)
     tables = T.Dict({c: draw.table(c).tobytes() for c in QUANTITIES}).tag(sync=True)
-    figures = T.List().tag(sync=True) # of (name, number or None, text)
+    figures = T.List().tag(sync=True) # of (name, number or None, text, meaning)
     status, code = T.Dict().tag(sync=True), T.Unicode().tag(sync=True)
 
     def __init__(self, **kw): # as anywidget's
@@ -277,7 +291,7 @@ class Panels(anywidget.AnyWidget):
 @patch
 def show(self:Panels,
          rows, # of panels
-         figures=(), # of (name, number or None, text)
+         figures=(), # of (name, number or None, text), and perhaps what it means
          code:str='', # the call that shows the same
         ):
     "Show something else, in one message."

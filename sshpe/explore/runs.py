@@ -115,13 +115,17 @@ class RunsState(State):
 # %% ../../nbs/components/explore/09_runs.ipynb #77e21dab
 class RunsExplorer(Explorer):
     "Runs side by side, and their failures."
-    State, slider, MOST, STRIP = RunsState, 'failure', 24, 12 # its state's class; what `latency` moves; worst people; of them in the strip
+    State, slider, MOST, STRIP = RunsState, 'failure', 24, 8 # its state's class; its main control; worst people; of them on a page
+    GROUPS = {'which runs': ('runs', 'network'), 'curves': ('loss', 'telemetry'), 'where they fail': ('worst', 'failure', 'opened')}
+    MEANS = dict(oks='how near the answer is to the labels: 1 = there, 0 = nowhere near')
 
     def __init__(self, *places, # folders of runs, summaries, or folders of either; none: all that the repository holds
                  **state): # fields of `State`
         home = [p for p in (run.home()/'data/networks', run.home()/'data/results/first', run.workplace()/'runs') if p.is_dir()]
         self.all, self.bad = found(places or home)
+        self.below = W.VBox()
         super().__init__(*map(str, places), **state)
+        self.widget = W.VBox([self.widget, self.below])
 
     def defaults(self): return dict(runs=tuple(sorted(self.all, key=lambda k: not self.all[k].curve)[:3])) # those with a log first
     def own_controls(self):
@@ -130,10 +134,7 @@ class RunsExplorer(Explorer):
         able = [k for k, t in self.all.items() if t.networks and (t.where/'model.safetensors').is_file()]
         return dict(runs=W.SelectMultiple(options=tuple(self.all), rows=6), loss=W.Dropdown(options=columns), telemetry=W.Dropdown(options=columns),
                     network=W.ToggleButtons(options=('student', 'teacher', 'ensemble')), worst=W.Dropdown(options=['', *able]),
-                    failure=W.BoundedIntText(min=0, max=self.MOST-1), opened=W.Checkbox())
-    def beside(self, controls): # field -> control
-        self.below = W.VBox()
-        return [self.below]
+                    failure=W.BoundedIntText(min=0, max=self.MOST-1), opened=W.Checkbox(description='open below'))
     def step(self, by): # 1: the next failure; -1: the previous one
         s = self._state
         if s.worst: self.set(failure=(s.failure+by)%len(self.failures_of(s).rows))
@@ -179,7 +180,7 @@ def log_chart(name:str, # of the panel
         marks.append(Mark('-', x, y, c, 1.5, k*labels)); end, top = max(end, x[-1]), max(top, y.max())
     words = column.replace('_', ' ')
     title = words+', summed over students'*(column in LOSSES) if marks else f'no log of {words}'
-    return chart(name, marks, ('step', 0, float(end)), (words, 0, 1.05*float(top) or 1.), 390, 170, title=title)
+    return chart(name, marks, ('step', 0, float(end)), (words, 0, 1.05*float(top) or 1.), 390, 150, title=title)
 
 def joints_chart(runs:dict, # name -> Told
                  network:str, # whose scores: student, teacher or ensemble
@@ -204,6 +205,7 @@ def scene(self:RunsExplorer, s): # a state -> rows, figures
         said += [fact(f'{k} {m}', mean_score(vars(t), m, s.network), words) for m, words in (('PCK', f'{k}: PCK'), ('AP_box', 'AP_box'))]
     rows = [[log_chart('loss', runs, s.loss, True), log_chart('telemetry', runs, s.telemetry, False)], [joints_chart(runs, s.network)]]
     if self.bad: said.append(fact('unreadable', len(self.bad), 'runs that cannot be read:', 'd'))
+    rows = [[*rows[0], *rows[1]]] if s.worst else rows # one line of charts leaves room for people
     if not s.worst: return rows, said
     f, first = self.failures_of(s), s.failure//self.STRIP*self.STRIP
     need(s.failure < len(f.rows), f'{s.worst} has only {len(f.rows)} people to show.')
@@ -219,4 +221,4 @@ def small(f, # `Failures`
     k = f.store.keypoints[i]
     truth = Mark('+', *k[k[:,2] > 0,:2].T, '#F0F0F0', 1.6)
     marks = [*pose(f.xy[i], f.x.skeleton, size=1.5), truth]
-    return view(f'failure-{i}', without_margin(f.store, [i])[0], (), marks, 64, title=f'OKS {f.oks[i]:.2f}', frame='', pick=True, chosen=chosen)
+    return view(f'failure-{i}', without_margin(f.store, [i])[0], (), marks, 90, title=f'OKS {f.oks[i]:.2f}', frame='', pick=True, chosen=chosen)

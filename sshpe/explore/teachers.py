@@ -6,7 +6,7 @@
 __all__ = ['RUNS', 'shipped', 'record', 'at', 'apart', 'network_name', 'error', 'TeachersState', 'TeachersExplorer']
 
 # %% ../../nbs/components/explore/08_teachers.ipynb #6fe60f07
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import ipywidgets as W, numpy as np, torch
 from fastcore.basics import patch
@@ -15,7 +15,7 @@ from ..errors import choose, need
 from .base import Explorer, Slider, State, StepSlider
 from .mix import dotted, fact
 from .panels import chart, Mark, Panel, scale, view
-from .people import joint_layer, joint_names
+from .people import joint_layer, joint_names, outlines
 from ..pose.heatmap import decode
 from ..train.recorder import from_bytes, LOGGED, read_record, Record
 from ..pose.skeleton import COCO17, Skeleton
@@ -95,8 +95,19 @@ class TeachersExplorer(Explorer):
         steps, parts = np.unique(np.concatenate([r.step for r in self.records])), dict.fromkeys(k for r in self.records for k in r.parts)
         return dict(step=StepSlider(min=int(steps[0]), max=int(steps[-1]), step=int(np.gcd.reduce(np.diff(steps))) or 1),
                     person=W.BoundedIntText(min=0, max=len(self.pictures)-1), joint=W.Dropdown(options=joint_names(self.skeleton)),
-                    film=W.ToggleButtons(options=self.networks), part=W.Dropdown(options=['mean', *parts]),
+                    film=W.Dropdown(options=self.networks), part=W.Dropdown(options=['mean', *parts]),
                     opacity=Slider(min=0, max=1, step=.05))
+
+# %% ../../nbs/components/explore/08_teachers.ipynb #b2697d0d
+@patch
+def opening(self:TeachersExplorer, s): # where the networks of the runs have least in common: a state -> fields
+    one, n = self.records[0], min(len(r.xyv) for r in self.records)
+    off = sum(np.interp(one.step, r.step, apart(r.mismatch).mean(-1)) for r in self.records)
+    step = int(one.step[off.argmax()]) if off.any() else s.step
+    last = [r.maps(at(r, step), network_name(r, s.film))[:n] for r in self.records]
+    spread = np.std(last, 0).max((-2, -1))*(one.xyv[:n,:,2] > 0) # (people, joints)
+    who, joint = np.unravel_index(spread.argmax(), spread.shape)
+    return dict(step=step, person=int(who), joint=self.skeleton.joints[joint])
 
 # %% ../../nbs/components/explore/08_teachers.ipynb #10f56d08
 @patch
@@ -128,7 +139,8 @@ def painted(self:TeachersExplorer, s, # a state
     k = r.xyv[s.person,r.joints.index(s.joint)] if s.joint in r.joints else (0, 0, 0)
     cross = [Mark('+', k[:1], k[1:2], '#56B4E9', 6)]*int(k[2] > 0)
     layer = joint_layer(f'{r.name} {network} {r.step[point]}', H, s.joint, self.skeleton, s.opacity)
-    return view(image=self.pictures[s.person], layers=[layer], marks=cross, **more)
+    marks = [*outlines(H, s.joint, self.skeleton, self.pictures[s.person].shape[:2]), *cross]
+    return view(image=self.pictures[s.person], layers=[layer], marks=marks, **more)
 
 # %% ../../nbs/components/explore/08_teachers.ipynb #2ef5e90c
 @patch
@@ -138,13 +150,13 @@ def film(self:TeachersExplorer, s, # a state
     "A run's networks now, and one of them over time."
     r, now, whose = self.records[n], at(self.records[n], s.step), network_name(self.records[n], s.film)
     swatch = Mark('-', [.1, .9], [.5, .5], RUNS[n], 6)
-    label = Panel(f'label-{r.name}', (0, 1), (0, 1), 125, 20, r.name, marks=(swatch,))
+    label = Panel(f'label-{r.name}', (0, 1), (0, 1), 115, 20, r.name, marks=(swatch,), grow=False)
     row = [self.painted(s, r, now, k, name=f'now-{r.name}-{k}', width=84, title=f'{k} {r.step[now]}') for k in r.networks]
     moments = np.unique(np.linspace(0, len(r.step)-1, self.MOMENTS).round().astype(int)).tolist()
     chosen = max(m for m in moments if m <= now)
     def moment(m):
         title = f'{whose} {r.step[m]}' if m == moments[0] else str(r.step[m])
-        return self.painted(s, r, m, whose, name=f'film-{r.name}-{r.step[m]}', width=58, title=title, pick=True, chosen=m == chosen)
+        return self.painted(s, r, m, whose, name=f'film-{r.name}-{r.step[m]}', width=84, title=title, pick=True, chosen=m == chosen)
     key = 'film', n, s.person, s.joint, s.opacity, whose
     return [label, *row, *(self.memory.get_or((*key, m, m == chosen), lambda: moment(m)) for m in moments)]
 
@@ -158,10 +170,12 @@ def lines(self:TeachersExplorer, s, # a state
          ): # Panel
     "Something of each run over the steps, and where we are."
     ys, end = [values(r) for r in self.records], max(r.step[-1] for r in self.records)
-    top = 1.1*max([np.nanmax(y) for y in ys if np.isfinite(y).any()], default=1) or 1.
+    known = [y[np.isfinite(y)] for y in ys]
+    low, top = 1.1*min(y.min(initial=0) for y in known), 1.1*max(y.max(initial=0) for y in known)
+    if low == top: top = 1.
     marks = [q for r, y, c in zip(self.records, ys, RUNS) for q in dotted(r.step, y, c, size=2)]
-    here = Mark('-', [s.step]*2, [0, top], '#999999', 1)
-    return chart(name, [*marks, here], ('step', 0, float(end)), (label, 0, top), 250, 130, title=title, pick=True)
+    here = Mark('-', [s.step]*2, [low, top], '#999999', 1)
+    return chart(name, [*marks, here], ('step', 0, float(end)), (label, low, top), 250, 130, title=title, pick=True)
 
 @patch
 def by_layer(self:TeachersExplorer, s): # a state -> Panel
@@ -172,23 +186,25 @@ def by_layer(self:TeachersExplorer, s): # a state -> Panel
     top = 1.1*max([v.max() for v, _ in now], default=1) or 1.
     marks = [q for v, c in now for q in dotted(np.arange(len(v)), v, c)]
     across = 'BatchNorm layer', -.5, max(len(stages), 1)-.5, ticks
-    return chart('layers', marks, across, ('mismatch, σ', 0, top), 560, 120, title=f'mismatch by layer at step {s.step}')
+    return chart('layers', marks, across, ('mismatch, σ', 0, top), 330, 130, title=f'mismatch by layer at step {s.step}')
 
 # %% ../../nbs/components/explore/08_teachers.ipynb #2164347f
 @patch
 def scene(self:TeachersExplorer, s): # a state -> rows, figures
     "People, a film for each run, and the gaps between teachers and students."
-    small = lambda i, on: view(f'person-{i}', self.pictures[i], width=44, title=str(i), frame='', pick=True, chosen=on)
+    small = lambda i, on: view(f'person-{i}', self.pictures[i], width=44, title=str(i), frame='', pick=True, chosen=on, grow=False)
     strip = [self.memory.get_or(('small', i, on), lambda: small(i, on)) for i, on in enumerate(np.arange(len(self.pictures)) == s.person)]
     part = lambda r: apart(r.distance)[:,r.parts.index(s.part)] if s.part in r.parts else apart(r.distance).mean(-1)
     off, loss = lambda r: apart(r.mismatch).mean(-1), lambda r: r.log[:,LOGGED.index('labelled')]
+    one = self.records[0]
+    less = lambda r: loss(r)-np.interp(r.step, one.step, loss(one))
     charts = [self.lines(s, 'distance', 'share of the student\'s length', part, f'parameters: teacher from student, {s.part}'),
               self.lines(s, 'mismatch', 'σ of the student', off, 'BatchNorm: teacher from student'),
-              self.lines(s, 'loss', 'labelled loss', loss, 'loss on labelled people')]
+              self.lines(s, 'loss', 'difference', less, f'labelled loss, minus that of {one.name}')]
     said = []
     for r in self.records:
         now = at(r, s.step)
         e = error(r.maps(now, network_name(r, 'teacher'))[s.person], r.xyv[s.person], r.stride)
         said += [fact(f'{r.name} distance', float(part(r)[now]), f'{r.name}:', '.1%', ' away'),
                  fact(f'{r.name} mismatch', float(off(r)[now]), 'off by', '.3f', ' σ'), fact(f'{r.name} error', e, 'error', '.1f', ' px')]
-    return [strip, *(self.film(s, n) for n in range(len(self.records))), charts, [self.by_layer(s), scale()]], said
+    return [strip, *(self.film(s, n) for n in range(len(self.records))), [*charts, self.by_layer(s), scale()]], said

@@ -13,9 +13,10 @@ import ipywidgets as W, numpy as np, torch
 from fastcore.basics import patch
 from ..pose import draw
 from ..ssl.denoise import POOLS, winner
+from ..ssl.uncertainty import deviation
 from .base import RangeSlider, Slider
 from .panels import chart, Mark, scale, view
-from .people import joint_layer, joint_names, judged, PeopleExplorer, PeopleState
+from .people import doubted, joint_layer, joint_names, judged, outlines, PeopleExplorer, PeopleState
 from ..pose.heatmap import decode
 
 # %% ../../nbs/components/explore/05_views.ipynb #19e7f6fe
@@ -28,9 +29,9 @@ def view_facts(M:torch.Tensor, # (2,3) a view
 def view_title(v:int, # number of the view
                M:torch.Tensor, # (2,3)
               )->str:
-    "A view in words."
+    "A view in few signs: turn, size, and ↔ where it is mirrored."
     turn, size, mirror = view_facts(M)
-    return f'view {v}: {turn:+.0f}° ×{size:.2f}{" mirror"*mirror}' if v else 'view 0: upright'
+    return f'{v}: {turn:+.0f}° ×{size:.2f}{" ↔"*mirror}' if v else '0: upright'
 
 # %% ../../nbs/components/explore/05_views.ipynb #4350902c
 def view_peaks(H:torch.Tensor, # (V,J,h,w) heatmaps in the upright frame
@@ -60,16 +61,20 @@ class ViewsState(PeopleState):
     joint:str = 'max' # a joint, 'max' or 'all'
     opacity:float = .8 # of the heatmaps
     views:int = 5 # how many, the upright one included
-    pool:str = 'max' # one of `POOLS`
-    rotation:tuple = (-45., 45.) # degrees
+    pool:str = 'max' # how the views become one map: the largest answer at each pixel, the mean, or the mean raised to the highest peak
+    rotation:tuple = (-45., 45.) # how far views are turned, degrees
     scale:tuple = (.75, 1.25) # 2 = the person half as large
     mirrored:float = .5 # share of mirrored views
-    seeds:tuple = () # of each view; the others have `seed`
+    seeds:tuple = () # chance of each view, in their order; the others have `seed`
 
 # %% ../../nbs/components/explore/05_views.ipynb #37e07030
 class ViewsExplorer(PeopleExplorer):
     "Views, their heatmaps in both frames, and the pool."
-    State, slider = ViewsState, 'opacity'
+    State, slider, FOLDED = ViewsState, 'opacity', ('seed', 'seeds')
+    GROUPS = {'whom': ('person',), 'how they look': ('network', 'views', 'rotation', 'scale', 'mirrored'), 'how it is pooled': ('pool',),
+              'what is shown': ('joint', 'opacity')}
+    MEANS = dict(strong='share of the joints whose highest answer came from a turned view', upright='median error of the upright look, crop pixels',
+                 pooled='median error of the pool, crop pixels')
 
     def names(self): return [n for n in self.x.networks if n.startswith('teacher')] or list(self.x.networks)
     def defaults(self):
@@ -85,16 +90,28 @@ class ViewsExplorer(PeopleExplorer):
                     scale=RangeSlider(min=.5, max=2, step=.05, **later),
                     mirrored=Slider(min=0, max=1, step=.1, **later), seeds=W.Text(**later))
 
-    def strong(self, s): # a state -> Affine
-        a = self.x.recipe.strong
-        turn, size = (replace(d, low=lo, high=hi) for d, (lo, hi) in ((a.rotation, s.rotation), (a.scale, s.scale)))
-        return replace(a, rotation=turn, scale=size, mirrored=s.mirrored)
-    def all_seeds(self, s): return [*s.seeds, *[s.seed]*s.views][:s.views] # a state -> the seed of each view
-    def picked(self, panel, # name of the panel
-               xy): # (x, y) of the click, panel coordinates
-        if not panel.startswith('view-'): return super().picked(panel, xy)
-        v, seeds = int(panel[5:]), self.all_seeds(self._state)
-        if v: self.set(seeds=(*seeds[:v], seeds[v]+1, *seeds[v+1:]))
+# %% ../../nbs/components/explore/05_views.ipynb #2122cd7e
+@patch
+def telling(self:ViewsExplorer, s): # a state -> joint
+    k = self.looks(s, s.views, 1, self.strong(s), self.all_seeds(s))
+    H = k.H[self.names().index(s.network),0]
+    return doubted(deviation(H, k.seen[0]), H.amax(0), self.x.skeleton)
+
+@patch
+def strong(self:ViewsExplorer, s): # a state -> Affine
+    a = self.x.recipe.strong
+    turn, size = (replace(d, low=lo, high=hi) for d, (lo, hi) in ((a.rotation, s.rotation), (a.scale, s.scale)))
+    return replace(a, rotation=turn, scale=size, mirrored=s.mirrored)
+
+@patch
+def all_seeds(self:ViewsExplorer, s): return [*s.seeds, *[s.seed]*s.views][:s.views] # a state -> the seed of each view
+
+@patch
+def picked(self:ViewsExplorer, panel, # name of the panel
+           xy): # (x, y) of the click, panel coordinates
+    if not panel.startswith('view-'): return PeopleExplorer.picked(self, panel, xy)
+    v, seeds = int(panel[5:]), self.all_seeds(self._state)
+    if v: self.set(seeds=(*seeds[:v], seeds[v]+1, *seeds[v+1:]))
 
 # %% ../../nbs/components/explore/05_views.ipynb #6a6ff34c
 @patch
@@ -107,18 +124,18 @@ def people_scene(self:ViewsExplorer, s): # a state -> rows, figures
         heights, won = view_peaks(k.H[net,0], k.seen[0])
         return heights, won, decode(o.P[net,0], p.stride, p.decode)[0], said(k, o, net, won, p)
     heights, won, xy, words = self.memory.get_or(('facts', k, s.pool, net), facts)
-    layer = lambda name, H: [joint_layer(name, H, s.joint, sk, s.opacity)]
+    layer, ring = lambda name, H: [joint_layer(name, H, s.joint, sk, s.opacity)], lambda H: outlines(H, s.joint, sk, p.size)
     dim = self.memory.get_or(('dim', k), lambda: [dimmed(k.images[0], m[0]) for m in k.seen[0]])
     seen, own, back = [], [], []
     for v, (im, H, B) in enumerate(zip(k.images, k.own[net], k.H[net,0])):
         n, same = int((won == v).sum()), dict(frame=f'view {v}', width=120)
         seen.append(view(f'view-{v}', im, title=view_title(v, k.M[0,v]), pick=v > 0, **same))
-        own.append(view(f'own-{v}', im, layer(f'view {v}', H), title=f'painted: {H.max():.2f}', **same))
-        back.append(view(f'back-{v}', dim[v], layer(f'view {v}', B), title=f'brought back: {n} won', width=120))
+        own.append(view(f'own-{v}', im, layer(f'view {v}', H), ring(H), title=f'painted {H.max():.2f}', **same))
+        back.append(view(f'back-{v}', dim[v], layer(f'view {v}', B), ring(B), title=f'back: {n} won', width=120))
     dots = [Mark('o', *xy[won == v].T, PALETTE[v], 4) for v in range(s.views)]
     title = f'{s.pool} of {s.views} views'
-    back.append(view('pool', k.images[0], layer('pool', o.P[net,0]), dots, title=title, labels=True))
-    return [seen, own, back, [won_chart(heights, won, sk), scale()]], words
+    pool = view('pool', k.images[0], layer('pool', o.P[net,0]), [*ring(o.P[net,0]), *dots], title=title)
+    return [seen, own, back, [pool, won_chart(heights, won, sk), scale()]], words
 
 # %% ../../nbs/components/explore/05_views.ipynb #68649e98
 def won_chart(heights, # (V,J) height of each view's peak
@@ -130,7 +147,7 @@ def won_chart(heights, # (V,J) height of each view's peak
     words = [f'view {v}: {int((won == v).sum())} won' for v in range(len(heights))]
     marks = [Mark('o', np.arange(J), h, PALETTE[v], 3.5, words[v]) for v, h in enumerate(heights)]
     ticks = tuple((j, short(n)) for j, n in enumerate(skeleton.joints))
-    return chart('won', marks, ('joint', -.6, J+3, ticks), ('peak in the upright frame', 0, 1.2), 780, 170, title=title)
+    return chart('won', marks, ('joint', -.6, J+3, ticks), ('peak in the upright frame', 0, 1.2), 560, 200, title=title)
 
 def said(k, # `Looks` at one person
          o, # their `PseudoLabels`
@@ -145,4 +162,4 @@ def said(k, # `Looks` at one person
         v = d.median().item() if len(d) else None
         return name, v, f'{name} error {"–" if v is None else f"{v:.1f} px"}'
     turned = 'strong', strong, f'{strong:.0%} of the joints decided by a turned view'
-    return [turned, error('upright', k.own[net,0]), error('pooled', o.P[net,0])]
+    return [turned, *[error('upright', k.own[net,0]), error('pooled', o.P[net,0])]*bool(known.any())]
