@@ -14,7 +14,7 @@
 
 PYTHON    ?= python3
 PIP_FLAGS ?=
-EXTRAS    ?= render,slides,dev
+EXTRAS    ?= render,dev
 BIN       := .venv/bin
 READY     := .venv/.installed
 

@@ -51,7 +51,7 @@ def readme(root='.', # the repository
 
 # %% ../nbs/components/21_docs.ipynb #ec0c508f
 ROOMS = dict(pose='Pose', models='Networks', data='Data', ssl='Semi-supervised', evaluate='Evaluation', train='Training', runs='Runs as folders', experiments='Experiments',
-             explore='Explorers inside', course='Course inside', bench='Benchmark', render='Rendered people')  # from the ground up
+             explore='Explorers inside', course='Course inside', bench='Benchmark', render='Rendered people', commands='Commands')  # from the ground up
 SECTIONS = {'Start': 'index', 'Lessons': 'lessons/', 'Explorers': 'explorers/', 'Runs': 'runs/', 'Results': 'results/', **{t: f'components/{r}/' for r, t in ROOMS.items()}, 'Tools': 'components/', 'API': 'api/'}
 
 def section(name:str)->str: # of a page, like 'lessons/01_labels'

@@ -102,7 +102,7 @@ def test_no_machine_in_the_files():
 
 # the house
 
-ROOMS = ['errors', 'files', 'pose', 'models', 'data', 'ssl', 'evaluate', 'train', 'runs', 'experiments', 'explore', 'course', 'bench', 'render', 'docs', 'handouts', 'cli']
+ROOMS = ['errors', 'files', 'pose', 'models', 'data', 'ssl', 'evaluate', 'train', 'runs', 'experiments', 'explore', 'course', 'bench', 'render', 'docs', 'handouts', 'commands', 'cli']
 MODULES = {p: '.'.join(p.relative_to(ROOT/'sshpe').with_suffix('').parts) for p in (ROOT/'sshpe').rglob('*.py') if not p.stem.startswith('_')}
 
 

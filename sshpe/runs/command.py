@@ -85,7 +85,7 @@ def how_of(a, # parsed options, perhaps some of `run.HOW`
 def config_of(a, # parsed `train_options`
              ): # Config
     "The parameters of a run."
-    given = {k: v for k, v in vars(a).items() if k not in ('more', 'job')}
+    given = {k: v for k, v in vars(a).items() if k in {f.name for f in fields(run.Config)}}
     return run.config({**given, **pairs(a.more)})
 
 # %% ../../nbs/components/runs/06_command.ipynb #d01371ee
