@@ -10,7 +10,7 @@
 #   make docs      write the site, searchable and without a network, into _docs/
 #   make install   only install
 #
-# PYTHON=python3.12 picks the Python that .venv is made of; PIP_FLAGS="..." is handed to pip; ARGS="..." to what demo, fast, test and lab start.
+# PYTHON=python3.12 picks the Python that .venv is made of; PIP_FLAGS="..." is handed to pip; ARGS="..." to what explore, demo, fast, test and lab start.
 
 PYTHON    ?= python3
 PIP_FLAGS ?=
@@ -23,7 +23,7 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 explore: $(READY)
-	@$(BIN)/sshpe explore
+	@$(BIN)/sshpe explore $(ARGS)
 
 demo: $(READY)
 	@$(BIN)/sshpe demo $(ARGS)

@@ -1,10 +1,10 @@
 "`make` itself: each job is run, in a copy of the repository and at the size of a test. `make lab` is run in test_hostile, and `make install` by whoever runs this."
-import os, re, shutil, subprocess, sys
+import os, re, shutil, signal, subprocess, sys
 from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-JOBS = {'demo', 'fast', 'test', 'lab', 'export', 'readme', 'docs', 'install'}
+JOBS = {'explore', 'demo', 'fast', 'test', 'lab', 'export', 'readme', 'docs', 'install'}
 IGNORED = shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints')
 
 @pytest.fixture(scope='module')
@@ -32,6 +32,14 @@ def files(folder): return {p.relative_to(folder): p.read_bytes() for p in folder
 def test_help_names_every_job(copy):
     known = set(re.search(r'\.PHONY:(.*)', (ROOT/'Makefile').read_text())[1].split())-{'help'}
     assert set(re.findall(r'^ *make (\w+)', make(copy, 'help'), re.M)) == known and JOBS <= known
+
+def test_explore(copy):
+    "It says one address on loopback, with a token, and ends on Ctrl-C."
+    values = dict(BIN=Path(sys.executable).parent, READY='', ARGS='--no-browser').items()
+    p = subprocess.Popen(['make', 'explore', *(f'{k}={v}' for k, v in values)], cwd=copy, env={**os.environ, 'PYTHONPATH': str(copy)},
+                         stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try: assert re.fullmatch(r'http://127\.0\.0\.1:\d+/\S*token=\w{16,}\S*', p.stdout.readline().strip())
+    finally: os.killpg(p.pid, signal.SIGINT); p.wait(60)
 
 def test_demo(copy, sticks, tmp_path):
     said = make(copy, 'demo', ARGS=f'--preset tiny --labels 16 --root {sticks} --out {tmp_path}/demo')
