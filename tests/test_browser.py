@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import nbformat, numpy as np, pytest
 from PIL import Image, ImageDraw
+from started import started
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.mix import MixExplorer
 from sshpe.explore.panels import blend, LEFT
@@ -301,9 +302,9 @@ def test_every_explorer_has_a_story(): assert set(STORIES) == {p.stem for p in (
 @pytest.fixture(scope='module')
 def served():
     "`sshpe explore`: its address."
-    p = subprocess.Popen([sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())', 'explore', '--no-browser'], stdout=subprocess.PIPE, text=True)
-    yield p.stdout.readline().strip()
-    p.send_signal(signal.SIGINT); assert p.wait(60) == 0
+    with started([sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())', 'explore', '--no-browser']) as p:
+        yield p.stdout.readline().strip()
+        p.send_signal(signal.SIGINT); assert p.wait(60) == 0
 
 @pytest.fixture
 def app(served, browser):

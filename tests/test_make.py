@@ -2,6 +2,7 @@
 import os, re, shutil, signal, subprocess, sys
 from pathlib import Path
 import pytest
+from started import started
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = {'explore', 'demo', 'fast', 'test', 'lab', 'export', 'readme', 'docs', 'install'}
@@ -36,10 +37,9 @@ def test_help_names_every_job(copy):
 def test_explore(copy):
     "It says one address on loopback, with a token, and ends on Ctrl-C."
     values = dict(BIN=Path(sys.executable).parent, READY='', ARGS='--no-browser').items()
-    p = subprocess.Popen(['make', 'explore', *(f'{k}={v}' for k, v in values)], cwd=copy, env={**os.environ, 'PYTHONPATH': str(copy)},
-                         stdout=subprocess.PIPE, text=True, start_new_session=True)
-    try: assert re.fullmatch(r'http://127\.0\.0\.1:\d+/\S*token=\w{16,}\S*', p.stdout.readline().strip())
-    finally: os.killpg(p.pid, signal.SIGINT); p.wait(60)
+    with started(['make', 'explore', *(f'{k}={v}' for k, v in values)], cwd=copy, env={**os.environ, 'PYTHONPATH': str(copy)}) as p:
+        assert re.fullmatch(r'http://127\.0\.0\.1:\d+/\S*token=\w{16,}\S*', p.stdout.readline().strip())
+        os.killpg(p.pid, signal.SIGINT); p.wait(60)
 
 def test_demo(copy, sticks, tmp_path):
     said = make(copy, 'demo', ARGS=f'--preset tiny --labels 16 --root {sticks} --out {tmp_path}/demo')

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import nbformat, pytest
 
+from started import started
+
 from sshpe.cli import main
 from sshpe.errors import InputError
 from sshpe.explore.pages import call, ENTRIES, explorer, front, LOOK, opened, options, tiles, write
@@ -72,9 +74,7 @@ def test_what_cannot_be_opened_says_why():
 
 @pytest.fixture
 def served():
-    p = subprocess.Popen([*SSHPE, 'explore', '--no-browser'], stdout=subprocess.PIPE, text=True, cwd='/')
-    yield p, p.stdout.readline().strip()
-    if p.poll() is None: p.kill()
+    with started([*SSHPE, 'explore', '--no-browser'], cwd='/') as p: yield p, p.stdout.readline().strip()
 
 
 def ask(url, **more):

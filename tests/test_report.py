@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat, numpy as np, pytest, torch
+from started import started
 from test_cli import refused, say
 
 from sshpe.data.batch import fetch
@@ -277,7 +278,7 @@ def test_names_tell_runs_apart():
 
 
 def test_a_run_begun_under_its_former_name_goes_on_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, 'home', lambda: tmp_path)
+    monkeypatch.setattr(run, 'workplace', lambda: tmp_path)
     c, old = run.Config(recipe='sspcm', steps=9), tmp_path/'runs/sspcm-people-100-s0'
     old.mkdir(parents=True)
     (old/'config.json').write_text(json.dumps(dict(config=run.as_json(c))))
@@ -296,10 +297,10 @@ def began(p, where):
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_saves_first(sticks, tmp_path, how):
     where = tmp_path/'run'
-    p = subprocess.Popen([*map(str, TRAIN), '--root', str(sticks), '-p', 'steps=100000', '-p', 'save_every=100000', '--out', str(where)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    began(p, where)
-    p.send_signal(how)
-    _, err = p.communicate(timeout=120)
+    with started([*TRAIN, '--root', sticks, '-p', 'steps=100000', '-p', 'save_every=100000', '--out', where], stderr=subprocess.PIPE) as p:
+        began(p, where)
+        p.send_signal(how)
+        _, err = p.communicate(timeout=120)
     assert p.returncode == 130 and err.startswith('sshpe: stopped; the state is saved') and 'goes on' in err, err
     assert torch.load(where/'state.pt', weights_only=True)['t'] >= 8 and not run.held(where) and (where/'train.ipynb').exists()
 
@@ -320,14 +321,9 @@ def test_stopped_in_the_middle_ends_with_the_same_bits(config, tmp_path):
 def test_a_second_training_is_refused_at_once(sticks, tmp_path):
     where = tmp_path/'run'
     words = [*map(str, TRAIN), '--root', str(sticks), '-p', 'steps=100000', '--out', str(where)]
-    p = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not (where/'.notebook').exists() and p.poll() is None: time.sleep(.05)   # its kernel has not even begun
-    try:
-        t = time.time()
+    with started(words, stderr=subprocess.STDOUT) as p:
+        while not (where/'.notebook').exists() and p.poll() is None: time.sleep(.05)   # its kernel has not even begun
         with pytest.raises(InputError, match='another process'): notebook.execute(ROOT/'nbs/runs/train.ipynb', where/'train.ipynb', {})
-        assert time.time()-t < 2 and p.poll() is None
         r = subprocess.run(words, capture_output=True, text=True)
         assert r.returncode == 2 and 'another process' in r.stderr and r.stderr.count('\n') == 1, r.stderr
-    finally:
-        p.send_signal(signal.SIGINT)
-        p.communicate(timeout=120)
+        assert p.poll() is None
