@@ -106,7 +106,7 @@ class Pages(Voila):
         print(f'{url}\nopen it in a browser; Ctrl-C ends it', flush=True)
         if self.browse: webbrowser.open(url)
 
-# %% ../../nbs/components/explore/12_server.ipynb #b129eb8d
+# %% ../../nbs/components/explore/12_server.ipynb #9e176867
 def free_port(port:int=0, # the port that shall be free; 0 = any
              )->int:
     "A port of this machine; raises `InputError` where it is in use."
@@ -124,6 +124,7 @@ def settings(port:int, # free
                tornado_settings=dict(ws_ping_timeout=30_000, disable_check_xsrf=True, headers={'Content-Security-Policy': POLICY.format(port=port)}))
     return Config(Pages=own, VoilaConfiguration=dict(multi_kernel_manager_class=Waiting, show_margins=False))
 
+# %% ../../nbs/components/explore/12_server.ipynb #b129eb8d
 def serve(name:str='', # of the explorer that is opened; '' = the front page
           port:int=0, # 0 = any that is free
           browse:bool=True, # open a browser

@@ -81,7 +81,7 @@ def narrow(name:str)->nn.Module: # one of `NARROW`
     net.conv1 = nn.Conv2d(3, 16, 5, 2, 2, bias=False)
     return net
 
-# %% ../../nbs/components/models/01b_backbones.ipynb #c6f29415
+# %% ../../nbs/components/models/01b_backbones.ipynb #0a8415a0
 TIMM = 'timm:' # what the name of such a backbone begins with
 
 def known(name:str)->str: # one of `BACKBONES`, or timm:NAME
@@ -104,6 +104,7 @@ class Renormalise(nn.Module):
     def forward(self, x): # (B,3,H,W)
         return x*self.gain+self.shift
 
+# %% ../../nbs/components/models/01b_backbones.ipynb #c6f29415
 class Whole(nn.Module):
     "A backbone in one piece."
     def __init__(self, model:nn.Module, # timm's, without head
@@ -245,7 +246,7 @@ def pretrained(name:str, # timm's
         raise InputError(f'the weights of {kind} ({weights}) could not be fetched ({type(e).__name__}): give a file (weights=PATH, or '
                          f'PATH,PATH for two students){offline}, or ask for a random start (weights=random).') from e
 
-# %% ../../nbs/components/models/01b_backbones.ipynb #c69e8f85
+# %% ../../nbs/components/models/01b_backbones.ipynb #bceeb689
 def maker(name:str, # timm:NAME
           weights:str='', # see `backbone`
          ): # function of timm's name and arguments of its `create_model`
@@ -269,6 +270,7 @@ def backbone(name:str, # one of `BACKBONES`
     bare = dict(head='') if name.startswith('hrnet') else dict(num_classes=0)
     return pretrained(name, weights, **bare) if hub else timm.create_model(name, **bare)
 
+# %% ../../nbs/components/models/01b_backbones.ipynb #c69e8f85
 def stages(name:str, # one of `BACKBONES`, or timm:NAME
            weights:str='', # see `backbone`
            width:int=256, # channels of deconvolutions

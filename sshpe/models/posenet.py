@@ -125,7 +125,7 @@ def load_backbone(net:nn.Module, # a PoseNet
     return net.load_state_dict(tensors, strict=False).missing_keys
 
 
-# %% ../../nbs/components/models/01_posenet.ipynb #22e66a74
+# %% ../../nbs/components/models/01_posenet.ipynb #c0626d49
 def build(name:str='resnet18', # one of `BACKBONES`, or timm:NAME
           joints:int=17, # J, number of heatmaps
           width:int=256, # channels of the deconvolutions; HRNet has none
@@ -147,6 +147,7 @@ def build(name:str='resnet18', # one of `BACKBONES`, or timm:NAME
     elif weights not in ('', 'random'): net.start = dict(weights=weights, digest=digest(net.state_dict()))
     return normalised(net, norm)
 
+# %% ../../nbs/components/models/01_posenet.ipynb #22e66a74
 @lru_cache
 def stage_sizes(name:str, # of a backbone, see `build`
                 size:tuple, # (H,W) of the crop

@@ -37,7 +37,7 @@ def read_tensors(path, # .safetensors, or what `torch.save` has written; a run's
         what = f'it holds a {kind[1]}, which is code' if kind else type(e).__name__
         raise InputError(f'{path} is not a file of weights ({what}): give .safetensors, or save its state dict alone.') from e
 
-# %% ../../nbs/components/models/01a_weights.ipynb #39107a71
+# %% ../../nbs/components/models/01a_weights.ipynb #6d336a3a
 def state_dicts(tree, # what `read_tensors` gives
                 at:tuple=(), # keys that lead to it
                )->list: # pairs (keys with dots between them, {name: tensor})
@@ -56,6 +56,7 @@ def called(name:str, # of a tensor elsewhere
     for n in (2, 1, 0):
         if (head := '.'.join(parts[:n])) in names: yield '.'.join([names[head], *parts[n:]])
 
+# %% ../../nbs/components/models/01a_weights.ipynb #39107a71
 def by_prefix(flat:dict, # name -> tensor
               own:dict, # the network's state dict
               names:dict, # beginnings of names elsewhere -> here
@@ -93,7 +94,7 @@ class Found:
     others:list # names of tensors beside it that have no place here
     bgr:bool # was it trained on blue, green, red?
 
-# %% ../../nbs/components/models/01a_weights.ipynb #109cff7b
+# %% ../../nbs/components/models/01a_weights.ipynb #3d854624
 def fit(place:str, # keys that lead to `flat`
         flat:dict, # name -> tensor
         own:dict, # the network's state dict
@@ -119,6 +120,7 @@ def preference(place:str)->int: # keys that lead to a network
     "Averages before what they average. mmengine stores its average as `state_dict` and calls what it has averaged `ema_state_dict`."
     return -1 if 'ema_state_dict' in place else int('ema' in place)
 
+# %% ../../nbs/components/models/01a_weights.ipynb #109cff7b
 def find(tree, # what `read_tensors` gives
          own:dict, # the network's state dict
          names:dict, # beginnings of names elsewhere -> here

@@ -46,7 +46,7 @@ def recognised(path, # of the checkpoint
     need(best, f'{path} holds no whole pose network of {backbone or ", ".join(BACKBONES)}: name its backbone (--backbone timm:NAME).')
     return best[1:]
 
-# %% ../../nbs/components/runs/08b_checkpoint.ipynb #02f4124c
+# %% ../../nbs/components/runs/08b_checkpoint.ipynb #3d915cff
 def config_for(name:str, # of the backbone
                width:int, # of its deconvolutions
                students:int, # 1 or 2
@@ -58,6 +58,7 @@ def config_for(name:str, # of the backbone
     scale = dict(backbone=name, width=width, size=str(size), sigma=3. if max(size) > 256 else 2.)
     return run.config(dict(recipe='dual-pose' if students == 2 else 'supervised', preset='paper', weights=str(path), override=scale, **more))
 
+# %% ../../nbs/components/runs/08b_checkpoint.ipynb #02f4124c
 def adopt(path, # of the checkpoint
           out, # folder of the run
           data:str='people', # a data set with its joints

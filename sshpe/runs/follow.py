@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import choose, InputError, need
 from . import run
 
-# %% ../../nbs/components/runs/08c_follow.ipynb #7c90506b
+# %% ../../nbs/components/runs/08c_follow.ipynb #96680fea
 @dataclass(frozen=True)
 class Follower:
     "Where a run's figures go."
@@ -39,6 +39,7 @@ def tensorboard(where:Path, # the run's folder
         for k, v in figures.items(): w.add_scalar(k, v, step)
     return Follower(log, w.close)
 
+# %% ../../nbs/components/runs/08c_follow.ipynb #7c90506b
 def as_wandb(module:str, # 'wandb', or one with the same functions
             )->Callable: # as `tensorboard`
     "A follower for Weights & Biases, or for what speaks like it."

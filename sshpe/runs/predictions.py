@@ -108,7 +108,7 @@ def boxes_of(path, # of the json; FILE:0.5 leaves out boxes that the detector is
     need(out, f'{file}: none of its boxes is in these photos; they are found by file_name, or by image_id where that is the photo\'s name.')
     return out
 
-# %% ../../nbs/components/runs/09_predictions.ipynb #f09ab1a4
+# %% ../../nbs/components/runs/09_predictions.ipynb #a5399309
 @dataclass
 class Cut:
     "A person, cut out."
@@ -120,6 +120,7 @@ class Cut:
     inside:np.ndarray # (4,) see `Store`
     image:object # PIL image, if it is to be drawn
 
+# %% ../../nbs/components/runs/09_predictions.ipynb #2d8ce834
 def cut_out(look:Look, # a photo
             size:tuple, # (H,W) of the crop
             margin:float, # how much larger the canvas is
@@ -141,6 +142,7 @@ def cut_out(look:Look, # a photo
         out.append(Cut(look, box, score, m[0], np.asarray(cut(im, m[0], part, size, canvas)), part-np.tile(edge, 2), im if keep else None))
     return out, problems
 
+# %% ../../nbs/components/runs/09_predictions.ipynb #f09ab1a4
 def store_of(cuts, # of `Cut`
              size:tuple, # (H,W) of the crop
              margin:float, # how much larger the canvas is
@@ -152,7 +154,7 @@ def store_of(cuts, # of `Cut`
     return Store(Rows(np.stack([c.canvas for c in cuts])), m.astype(np.float32), np.zeros((n, joints, 3), np.float32),
                  np.stack([c.inside for c in cuts]).astype(np.float32), extent.astype(np.float32), np.zeros(n, np.uint32), tuple(size), margin)
 
-# %% ../../nbs/components/runs/09_predictions.ipynb #18cbbca1
+# %% ../../nbs/components/runs/09_predictions.ipynb #4eb3224d
 class Finder:
     "The networks of a run, ready to look at one batch after another."
     def __init__(self, x, # a finished run, `sshpe.runs.result.Result`
@@ -182,6 +184,7 @@ class Finder:
         o, _ = pseudo_labels(self.nets, people, self.setup, key=(0,))
         return [r | dict(uncertainties=u.tolist()) for r, u in zip(out, o.u.float().mean(0).cpu().numpy().round(4))]
 
+# %% ../../nbs/components/runs/09_predictions.ipynb #18cbbca1
 def asked_often(r, # Recipe
                 views:int, # how many looks
                 students:int, # how many networks look

@@ -193,7 +193,7 @@ def opinions(x:Result, # a finished run
     xy, sc, u = (np.concatenate(a) for a in zip(*out))
     return in_photos(xy, s.matrix), sc, u
 
-# %% ../../nbs/components/runs/04_result.ipynb #94734511
+# %% ../../nbs/components/runs/04_result.ipynb #6ea6266b
 def annotation(id:int, # of the person
                image:int, # number of the photo
                box:list, # x, y, w, h in photo pixels
@@ -214,6 +214,8 @@ def gates(s, # (n,) scores of joints in their photos
     return {t: int((s > t).sum()) for t in taus}
 
 SORTS = '', 'doubt', 'score' # as the data set lists them; those that a human should see first; the surest first
+
+# %% ../../nbs/components/runs/04_result.ipynb #94734511
 def pseudo_labels(x:Result, # a finished run
                   people, # People
                   tau:float|None=None, # joints with a score above it get a label; None: the recipe's

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 import numpy as np, torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from ..errors import choose, need
 from ..models.posenet import STAGES
 from .perturb import Perturbation
@@ -92,18 +93,6 @@ class Mix(Perturbation):
         need(self.group >= 1 and min(self.tiles) >= 1, f'group={self.group} and tiles={self.tiles} must be 1 or more.')
         need(all(0 <= q <= 1 for _, q in self.stages), f'a probability in {self.stages} is not between 0 and 1.')
 
-    def fits(self, sizes:dict, # stage -> ((h,w) of each branch, …), see `sshpe.models.posenet.stage_sizes`
-             name:str, # of the backbone
-            ):
-        "Refuse what this backbone cannot do: raises `InputError` where a stage does not exist, or is not divided by the tiles."
-        mixed = [k for k, q in self.stages if q > 0 and STAGES.index(k) < STAGES.index(self.unmix)]
-        for k in [*mixed, self.unmix]*bool(mixed):
-            some = "mix.stages=(('input', 1.0),) and mix.unmix=layer4"
-            need(k in sizes, f'mix: {name} has no stage {k}, only {", ".join(sizes)}: features can be mixed and unmixed there, e.g. {some}.')
-            bad = [s for s in sizes[k] if s[0]%self.tiles[0] or s[1]%self.tiles[1]]
-            need(not bad or self.fit == 'resize', f'mix: {k} of {name} has {[*bad, ""][0]} places, which tiles={self.tiles} do not divide: '
-                 'choose others (tiles), other stages (mix.stages), or mix.fit=resize.')
-
     def feature_hook(self, B:int, # pictures
               *key, # seed, step
               offset:int=0, # place of the first one in the step's batch
@@ -117,6 +106,21 @@ class Mix(Perturbation):
             for m in reversed(stack.values()) if stage == self.unmix else (): x = each(unmix, x, m)
             return x
         return hook
+
+# %% ../../nbs/components/ssl/04_mum.ipynb #b97060f0
+@patch
+def fits(self:Mix,
+         sizes:dict, # stage -> ((h,w) of each branch, …), see `sshpe.models.posenet.stage_sizes`
+         name:str, # of the backbone
+        ):
+    "Refuse what this backbone cannot do: raises `InputError` where a stage does not exist, or is not divided by the tiles."
+    mixed = [k for k, q in self.stages if q > 0 and STAGES.index(k) < STAGES.index(self.unmix)]
+    for k in [*mixed, self.unmix]*bool(mixed):
+        some = "mix.stages=(('input', 1.0),) and mix.unmix=layer4"
+        need(k in sizes, f'mix: {name} has no stage {k}, only {", ".join(sizes)}: features can be mixed and unmixed there, e.g. {some}.')
+        bad = [s for s in sizes[k] if s[0]%self.tiles[0] or s[1]%self.tiles[1]]
+        need(not bad or self.fit == 'resize', f'mix: {k} of {name} has {[*bad, ""][0]} places, which tiles={self.tiles} do not divide: '
+             'choose others (tiles), other stages (mix.stages), or mix.fit=resize.')
 
 # %% ../../nbs/components/ssl/04_mum.ipynb #4fc68537
 def limbs_together(xy:torch.Tensor, # (B,J,2) joints, picture pixels

@@ -95,7 +95,7 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     twice = [type(q).__name__ for branch in lists for i, q in enumerate(branch) if type(q) in map(type, branch[:i])]
     need(not twice, f'{twice[:1]} stands twice on one branch: raise its numbers instead.')
 
-# %% ../../nbs/components/ssl/07_recipe.ipynb #ea3cb775
+# %% ../../nbs/components/ssl/07_recipe.ipynb #7ecb6846
 @patch(as_prop=True)
 def affines(self:Recipe): # one Affine for each view that is cut
     "How the views of an unlabelled crop are drawn: pooled ones first, then a fresh one for each branch."
@@ -103,12 +103,15 @@ def affines(self:Recipe): # one Affine for each view that is cut
 
 @patch(as_prop=True)
 def n_pooled(self:Recipe): return self.n_weak+self.K # V, how many views are pooled
+
 @patch(as_prop=True)
 def student_views(self:Recipe): # number of the view on each branch
     at = {'weak': 0, 'pooled': self.n_pooled-1}
     return tuple(at.get(self.student_view, self.n_pooled+i) for i in range(len(self.student_branches)))
+
 @patch(as_prop=True)
 def n_teachers(self:Recipe): return SELECTIONS[self.selection].n_teachers or self.students # how many students' teachers answer
+
 @patch(as_prop=True)
 def canvas_margin(self:Recipe): # how much larger than the crop a canvas must be
     return max(a.widest() for a in ((self.weak,) if self.strong_cut == 'weak' else self.affines))*1.3
@@ -117,6 +120,7 @@ def canvas_margin(self:Recipe): # how much larger than the crop a canvas must be
 def first_stage(self:Recipe): # share of the steps that a first stage takes
     return 0. if self.teacher_weights else self.pretrain_fraction
 
+# %% ../../nbs/components/ssl/07_recipe.ipynb #ea3cb775
 @patch(as_prop=True)
 def shares_passes(self:Recipe):
     "Is a pooled view also what the student learns from, so that one pass of the network serves both?"

@@ -47,21 +47,24 @@ class Learner:
         self.optimiser = torch.optim.Adam([w for f in self.students for w in f.parameters()], p.lr, fused=True)
         self.t, self.rows, self.seconds, self.phases, self.sums, self.bins, self.strong = 0, [], 0., {}, {}, None, None
 
-    def new(self, s:int): # number of the student
-        "A student's first weights."
-        p = self.p
-        return build(p.backbone, len(self.skeleton), p.width, start_of(p.weights, self.first+s), self.seed*2+self.first+s, p.init, p.norm)
-
-    def taught(self, teacher, # a network
-               s:int): # number of its student
-        "A frozen teacher from elsewhere; raises `InputError` where its file is no whole pose network."
-        lack = load_backbone(teacher, self.r.teacher_weights, s)
-        need(not lack, f'teacher_weights={self.r.teacher_weights}: {len(lack)} tensors of decoder and head are not there or have another shape, e.g. {(lack or [""])[0]}.')
-
     def ready(self, f): # a network
         "On the device, in the layout; compiled if the preset says so."
         f.to(self.device, memory_format=layout(self.p))
         return compiled(f, self.p.compile, not self.r.hooks_features) if self.p.compile else f
+
+# %% ../../nbs/components/train/03_learner.ipynb #78a02c43
+@patch
+def new(self:Learner, s:int): # number of the student
+    "A student's first weights."
+    p = self.p
+    return build(p.backbone, len(self.skeleton), p.width, start_of(p.weights, self.first+s), self.seed*2+self.first+s, p.init, p.norm)
+
+@patch
+def taught(self:Learner, teacher, # a network
+           s:int): # number of its student
+    "A frozen teacher from elsewhere; raises `InputError` where its file is no whole pose network."
+    lack = load_backbone(teacher, self.r.teacher_weights, s)
+    need(not lack, f'teacher_weights={self.r.teacher_weights}: {len(lack)} tensors of decoder and head are not there or have another shape, e.g. {(lack or [""])[0]}.')
 
 # %% ../../nbs/components/train/03_learner.ipynb #cf834531
 def named(what:str, # the name without number
