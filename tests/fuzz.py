@@ -393,7 +393,7 @@ class Lab:
 
     def line(self):
         from sshpe.runs import run
-        from sshpe.cli import value
+        from sshpe.runs.command import value
         from sshpe.data.sources import full_line, sources
         from sshpe.runs.training import settle
         seeds = ['rest+coco:unlabeled2017@boxes.json:0.5=DIR\ntau=0.2\nK=3',
@@ -470,12 +470,12 @@ class Lab:
         return t
 
     def metrics(self):
-        from sshpe import cli
+        from sshpe.runs.command import scores
         from sshpe.runs import result, run
         def look(folder):
             self.about(folder)
             m = run.read_metrics(folder)
-            cli.scores(m)
+            scores(m)
         return self.in_run('metrics', 'metrics.json', twist_json, look, 8)
 
     def log(self):
