@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROOMS', 'SECTIONS', 'FORMULA', 'PACKAGE', 'JS', 'CSS', 'visible', 'markdown', 'readme', 'section', 'sidebar_order',
            'up', 'rendered', 'linked', 'coloured', 'output', 'page_body', 'module_entries', 'arguments', 'api',
-           'sections_of', 'style', 'sidebar', 'whole', 'places_of', 'title_of', 'build']
+           'sections_of', 'style', 'sidebar', 'whole_page', 'places_of', 'title_of', 'build']
 
 # %% ../nbs/components/21_docs.ipynb #33e80a3a
 import ast, base64, html, json, re
@@ -203,10 +203,10 @@ def sidebar(name:str, # of the page
         if mine: out.append(f'<details{" open" if s == section(name) or s in ("Start", "Lessons") else ""}><summary>{s}</summary>{links}</details>')
     return ''.join(out)
 
-def whole(name:str, # of the page
-          content:str, # its HTML
-          titles:dict, # of all pages: name -> title, in order
-         )->str: # HTML
+def whole_page(name:str, # of the page
+               content:str, # its HTML
+               titles:dict, # of all pages: name -> title, in order
+              )->str: # HTML
     "A page with its frame."
     names, root = list(titles), up(name)
     i = names.index(name)
@@ -255,7 +255,7 @@ def build(root='.', # the repository
     modules = {'.'.join(p.relative_to(root/'sshpe').with_suffix('').parts): p for p in (root/'sshpe').rglob('*.py') if not p.stem.startswith('_')}
     pages |= {f'api/{m}': api(p, m) for m, p in modules.items()}
     titles, places = {n: title_of(pages[n], n) for n in sidebar_order(pages)}, places_of(pages, modules)
-    for n in titles: write_atomic(to/f'{n}.html', whole(n, linked(pages[n], n, places), titles))
+    for n in titles: write_atomic(to/f'{n}.html', whole_page(n, linked(pages[n], n, places), titles))
     index = [d for n in titles for d in sections_of(pages[n], n)]
     for f, text in {'index.js': 'window.INDEX = '+json.dumps(index, ensure_ascii=False), 'site.js': JS, 'style.css': style()}.items(): write_atomic(to/f, text)
     return to/'index.html'

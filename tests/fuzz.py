@@ -228,7 +228,7 @@ class Lab:
         from sshpe.data import verify
         r = verify.verify(name, root, ['train'])
         json.dumps(r)
-        for line in verify.lines(r): assert '\n' not in line and line.encode()
+        for line in verify.report_lines(r): assert '\n' not in line and line.encode()
 
     # ------ data sets
 
@@ -274,7 +274,7 @@ class Lab:
         coco.keep(path, *coco.coco_index(self.sticks/'annotations/person_keypoints_val.json')); whole = path.read_bytes()
         def read(b):
             path.write_bytes(b)
-            found = coco.kept(path)
+            found = coco.kept_index(path)
             if not found: raise InputError('read again')
             p, findings = found
             sound(mend.checked(people.replace(p, root=self.sticks/'val', name='x'), path, findings))

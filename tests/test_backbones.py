@@ -6,7 +6,7 @@ from sshpe.data.crops import build_store
 from sshpe.data.registry import load
 from sshpe.errors import InputError
 from sshpe.models import backbones
-from sshpe.models.backbones import known, of_hub, stages
+from sshpe.models.backbones import known_backbone, of_hub, stages
 from sshpe.models.posenet import build, folded, load_backbone, stage_sizes, STAGES
 from sshpe.runs import run, training
 from sshpe.ssl.mum import Mix

@@ -190,7 +190,7 @@ def test_an_unknown_part_is_refused():
 def test_the_stored_tables_are_whole(name, without):
     d = json.loads((home()/f'data/results/{name}.json').read_text())
     assert d['quick'] is False and set(d['curves']) == set(rows.GROWTH) and all(set(r) == FIELDS for r in d['rows'])
-    assert {r['name'].split('/')[0] for r in d['rows']} >= set(rows.GROUPS)-without
+    assert {r['name'].split('/')[0] for r in d['rows']} >= set(rows.BENCH_PARTS)-without
     for r in d['rows']:
         row = Comparison(**{k: r[k] for k in FIELDS-{'ratio', 'ok'}})
         assert row.ok == r['ok'] and (row.ratio is None or row.ratio == pytest.approx(r['ratio'], rel=1e-3, abs=1e-4))

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from started import started
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.mix import MixExplorer
-from sshpe.explore.panels import blend, LEFT
+from sshpe.explore.panels import blend, LEFT_MARGIN
 from sshpe.explore.runs import RunsExplorer
 from sshpe.explore.selection import SelectionExplorer
 from sshpe.explore.teachers import TeachersExplorer
@@ -196,7 +196,7 @@ class Reader:
     def point(self, name, xy): # panel, where in its coordinates
         "The cursor's line, and where the mouse is in the panel's coordinates."
         p, (x, y) = self.laid(name), xy
-        at = dict(x=LEFT*bool(p.axes)+(x-p.x[0])/(p.x[1]-p.x[0])*p.width, y=(y-p.y[1])/(p.y[0]-p.y[1])*p.height)
+        at = dict(x=LEFT_MARGIN*bool(p.axes)+(x-p.x[0])/(p.x[1]-p.x[0])*p.width, y=(y-p.y[1])/(p.y[0]-p.y[1])*p.height)
         self.canvas(name).hover(position=at)
         read = json.loads(self.panels.get_attribute('data-readout'))
         step = abs(np.array([p.x[1]-p.x[0], p.y[1]-p.y[0]])/(p.width, p.height))
@@ -258,7 +258,7 @@ def selection(page):
     who, joint = r.e.pairs(replace(r.e._state, brush=brush))[0]
     r.agree(brush=brush, person=who, joint=joint)
     b, mouse = r.canvas('scatter').bounding_box(), page.mouse
-    mouse.move(b['x']+20, b['y']+60); mouse.down(); mouse.move(b['x']+LEFT+90, b['y']+20); mouse.up()
+    mouse.move(b['x']+20, b['y']+60); mouse.down(); mouse.move(b['x']+LEFT_MARGIN+90, b['y']+20); mouse.up()
     expect(r.code).to_contain_text('brush=(0, ') # begun left of the axes
     r.e.set(**eval(r.code.text_content(), dict(SelectionExplorer=SelectionExplorer)).state); r.agree()
     return r

@@ -5,7 +5,7 @@ from test_model import lively
 from sshpe.cli import main
 from sshpe.errors import InputError
 from sshpe.models.posenet import build, load_backbone
-from sshpe.models.weights import find, from_bgr, read_tensors
+from sshpe.models.weights import find_network, from_bgr, read_tensors
 from sshpe.runs import checkpoint, result, run, training
 from sshpe.train.learner import Learner
 

@@ -93,7 +93,7 @@ def test_links_in_copies_have_an_end(folder):
 
 def test_a_link_out_of_the_course_becomes_text():
     text = 'see [the pool](../components/ssl/01_denoise.ipynb), [two](02_belief.ipynb#a), [a site](https://example.org) and ![a picture](p.png)'
-    assert copies.linked(text, {'02_belief'}) == 'see the pool, [two](02_belief.ipynb#a), [a site](https://example.org) and ![a picture](p.png)'
+    assert copies.with_inner_links(text, {'02_belief'}) == 'see the pool, [two](02_belief.ipynb#a), [a site](https://example.org) and ![a picture](p.png)'
 
 
 def test_the_instructor_has_outputs(folder):

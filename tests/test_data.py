@@ -314,7 +314,7 @@ def large(tiny, tmp_path, monkeypatch):
 
 
 def same(p, q):
-    for k in coco.COLUMNS: np.testing.assert_array_equal(getattr(p, k), getattr(q, k))
+    for k in coco.INDEX_COLUMNS: np.testing.assert_array_equal(getattr(p, k), getattr(q, k))
     assert (p.name, p.root, p.annotations, p.skeleton) == (q.name, q.root, q.annotations, q.skeleton)
     return True
 

@@ -16,7 +16,7 @@ from sshpe.explore.base import Explorer, from_control, latency, Memory, RangeSli
 from sshpe.explore.heatmaps import entropy, HeatmapExplorer, LAYERS
 from sshpe.explore.panels import chart, figure, Layer, Mark, Panels, place, pose, scale, view
 from sshpe.explore.people import crowd, joint_names, networks, PeopleExplorer, photo_store, store_of
-from sshpe.explore.selection import in_box, ranked, SelectionExplorer, SORTS, taken
+from sshpe.explore.selection import in_box, ranked, SelectionExplorer, PEOPLE_ORDERS, taken
 from sshpe.explore.views import view_facts, ViewsExplorer
 from sshpe.data.batch import fetch
 from sshpe.ssl.pseudo import pseudo_labels
@@ -473,7 +473,7 @@ def test_sorting(both, all_opinions, x):
         return np.mean([np.mean([((h[0,j]-t[j])**2).mean() for j in range(17) if o[5][j,2] > 0]) for h in o[4]])
     keys = dict(data=lambda o: 0, loss=loss, uncertainty=lambda o: np.mean([a.max((1, 2)).mean() for a in o[1]]),
                 disagreement=lambda o: np.hypot(*(o[2][0]-o[2][1]).T).mean())
-    assert set(keys) == set(SORTS)
+    assert set(keys) == set(PEOPLE_ORDERS)
     for k, f in keys.items():
         e.controls['sort'].value = k
         order = sorted(range(N), key=lambda i: -f(all_opinions[i]))

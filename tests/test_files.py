@@ -10,7 +10,7 @@ from sshpe.data import people as photos
 from sshpe.data.crops import build_store
 from sshpe.data.people import open_photo, photo_header, photo_size
 from sshpe.data.registry import load
-from sshpe.data.verify import lines, verify
+from sshpe.data.verify import report_lines, verify
 from sshpe.errors import InputError
 from sshpe.pose.skeleton import COCO17, Skeleton, mirror_pairs
 from sshpe.runs import result, run, training
@@ -457,7 +457,7 @@ def test_folders(tmp_path):
     with pytest.warns(UserWarning, match='1 person whose photo cannot be measured is left out'): p = load('folder', tmp_path)
     assert p.files.tolist() == ['a.webp', 'd.bmp', 'day1/b.JPG', 'day1/deep/c.tiff'] and len(build_store(p, cache=tmp_path/'.cache')) == 4
     r = verify('folder', tmp_path)
-    assert r['usable'] and any('1 person whose photo cannot be measured' in l for l in lines(r))
+    assert r['usable'] and any('1 person whose photo cannot be measured' in l for l in report_lines(r))
 
 
 def test_the_home_folder(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def bombs(mark):
         torch.save(dict(student=Bomb(mark), t=1), f := io.BytesIO(), _use_new_zipfile_serialization=zipped); out[name] = f.getvalue()
     array = np.array([Bomb(mark)], object)
     np.save(f := io.BytesIO(), array, allow_pickle=True); out['npy'] = f.getvalue()
-    np.savez(f := io.BytesIO(), **dict.fromkeys((*coco.COLUMNS, 'about'), array)); out['npz'] = f.getvalue()
+    np.savez(f := io.BytesIO(), **dict.fromkeys((*coco.INDEX_COLUMNS, 'about'), array)); out['npz'] = f.getvalue()
     return out
 
 

@@ -11,7 +11,7 @@ from sshpe.cli import main
 from sshpe.data.registry import READERS
 from sshpe.data.archives import Archive, ARCHIVES, download, FACTS, fetch, members, Stopped, unpack
 from sshpe.data.findings import Findings
-from sshpe.data.verify import kind_of, kinds, lines, verify
+from sshpe.data.verify import kind_of, kinds, report_lines, verify
 
 from test_sources import BOXES, aic_entry, box, listing, mpii_entry, write_aic, write_mpii
 
@@ -43,7 +43,7 @@ def test_whole_data_sets(sticks, tmp_path):
     r = verify('people', sticks)
     assert r['usable'] and r['splits']['train'] == dict(usable=True, needed=True, people=64, photos=64, missing=[], problems={}, notes=[])
     assert not r['splits']['wild']['usable'] and len(r['splits']['wild']['missing']) == 2
-    assert 'wild: missing (optional)' in lines(r) and 'train: fine · 64 people, 64 photos' in lines(r)
+    assert 'wild: missing (optional)' in report_lines(r) and 'train: fine · 64 people, 64 photos' in report_lines(r)
     assert json.loads(json.dumps(r)) == r
     for s in ('train', 'validation'): write_aic(tmp_path, [aic_entry(s, 2)], s)
     r = verify('aic', tmp_path)
@@ -69,9 +69,9 @@ def test_nothing_there_says_where_it_is_obtained(tmp_path):
     for name in ('coco', 'aic', 'mpii', 'lspet'):
         r = verify(name, tmp_path)
         assert not r['usable'] and all(m['archive'] and m['page'] for s in r['splits'].values() for m in s['missing'])
-        text = '\n'.join(lines(r))
+        text = '\n'.join(report_lines(r))
         assert 'train: missing' in text and FACTS[name].page in text
-    assert 'train2017.zip' in '\n'.join(lines(verify('coco', tmp_path))) and "a detector's json" in lines(verify('coco', tmp_path))[-1]
+    assert 'train2017.zip' in '\n'.join(report_lines(verify('coco', tmp_path))) and "a detector's json" in report_lines(verify('coco', tmp_path))[-1]
     with pytest.raises(InputError, match='there is no folder'): verify('coco', tmp_path/'no')
     with pytest.raises(InputError, match="no data set 'coca': did you mean 'coco'"): verify('coca', tmp_path)
     with pytest.raises(InputError, match="no split of coco 'trian': did you mean 'train'"): verify('coco', tmp_path, ['trian'])
@@ -171,7 +171,7 @@ def test_everything_is_told_at_once(name, tmp_path):
     assert name == 'folder' or count('photo is missing', 'photo cannot be measured') >= 1, found
     own = dict(people=3, coco=3, lspet=3, aic=3, mpii=3, folder=0)[name]
     assert sum(found.values()) - count('photos that cannot', 'photo is missing', 'photo cannot', 'areas') >= own, found
-    assert any(f'{sum(found.values())} finding' in l for l in lines(dict(data=name, splits=dict(train=r))))
+    assert any(f'{sum(found.values())} finding' in l for l in report_lines(dict(data=name, splits=dict(train=r))))
 
 
 def test_photos_are_looked_at_where_nobody_can_be_read(tmp_path):
@@ -188,7 +188,7 @@ def test_lists_without_people(tmp_path):
     root = listing(tmp_path, 'image_info', 'unlabeled2017', 'unlabeled2017')
     r = verify('coco', root, ['unlabeled2017'])
     assert r['usable'] and r['splits']['unlabeled2017'] == dict(usable=True, needed=False, people=None, photos=3, missing=[], problems={}, notes=[])
-    assert 'unlabeled2017: fine · 3 photos' in lines(r)
+    assert 'unlabeled2017: fine · 3 photos' in report_lines(r)
     assert not verify('coco', root)['usable']
     next((root/'unlabeled2017').iterdir()).unlink()
     r = verify('coco', root, ['unlabeled2017'])
@@ -198,7 +198,7 @@ def test_lists_without_people(tmp_path):
 def test_aic_with_a_few_problems_is_usable(tmp_path):
     e = aic_entry(n=3); e['human_annotations']['human2'] = [9, 9, 9]
     r = verify('aic', write_aic(tmp_path, [e]))
-    assert r['usable'] and sum(p['count'] for p in r['splits']['train']['problems'].values()) == 1 and 'train: fine, 1 finding' in lines(r)[0]
+    assert r['usable'] and sum(p['count'] for p in r['splits']['train']['problems'].values()) == 1 and 'train: fine, 1 finding' in report_lines(r)[0]
 
 
 leaf = st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=3), st.sampled_from([[], {}, '../1.jpg', '\0', 1e300, 2**70]))
@@ -217,7 +217,7 @@ def test_verify_never_ends_in_a_traceback(name, tmp_path_factory, pick):
     if not (old := f.with_name('old.json')).exists(): old.write_bytes(f.read_bytes())
     f.write_text(json.dumps(mutated(json.loads(old.read_text()), pick)))
     r = verify(name, root, ['unlabeled2017'] if name == 'coco' else ['train'])
-    assert json.loads(json.dumps(r)) and all('\n' not in l for l in lines(r))
+    assert json.loads(json.dumps(r)) and all('\n' not in l for l in report_lines(r))
 
 
 # ---------------------------------------------------------------- a server that breaks, lies and refuses

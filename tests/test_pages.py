@@ -8,7 +8,7 @@ from started import started
 
 from sshpe.cli import main
 from sshpe.errors import InputError
-from sshpe.explore.pages import call, ENTRIES, explorer, front, LOOK, opened, options, tiles, write
+from sshpe.explore.pages import call, ENTRIES, explorer, front, LOOK, opened, entry_options, tiles, write_page
 
 ROOT = Path(__file__).resolve().parents[1]
 SSHPE = [sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())']
@@ -48,9 +48,9 @@ def test_without_voila_the_line_that_installs_it(capsys, monkeypatch):
 def test_options_reach_the_page(tmp_path, monkeypatch):
     "A served notebook's only cell is the call with the options that its explorer takes, files by their whole paths."
     monkeypatch.chdir(tmp_path); (tmp_path/'me.jpg').write_bytes(Path(PHOTO).read_bytes()); (tmp_path/'run').mkdir()
-    given = options(run=['run', 'supervised'], data='people:wild', photo='me.jpg')
+    given = entry_options(run=['run', 'supervised'], data='people:wild', photo='me.jpg')
     assert given == dict(run=(str(tmp_path/'run'), 'supervised'), data='people:wild', photo=str(tmp_path/'me.jpg'))
-    write(tmp_path, given)
+    write_page(tmp_path, given)
     for name, e in ENTRIES.items():
         nb = nbformat.read(tmp_path/f'{name}.ipynb', 4)
         nbformat.validate(nb)

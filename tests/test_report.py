@@ -10,7 +10,7 @@ from test_cli import refused, say
 from sshpe.data.batch import fetch
 from sshpe.errors import InputError
 from sshpe.runs import charts, extremes, notebook, report, result, run, table, training
-from sshpe.runs.log import COLUMNS, about, per_student
+from sshpe.runs.log import COLUMNS, column_meaning, per_student
 from sshpe.ssl.pseudo import pseudo_labels
 from sshpe.train.film import moments, read_film
 
@@ -103,7 +103,7 @@ def test_a_damaged_film_is_named(config, name, hurt):
     f = x.where/'film'/name
     if hurt is None: np.savez(f, step=12, heat=np.zeros((4, 17, 3, 3), np.uint8))
     else: f.write_bytes(hurt)
-    with pytest.raises(InputError, match='film'): report.read(x.where)
+    with pytest.raises(InputError, match='film'): report.read_run(x.where)
 
 
 # the best and the worst
@@ -131,7 +131,7 @@ def test_few_people_are_shown_once():
 
 def test_every_column_is_explained(done):
     rows = run.read_log(done.where/'log.csv')
-    assert all(about(k) for r in rows for k in r) and {'lam', 'own', 'strong', 'kept_absent'} <= set(COLUMNS)
+    assert all(column_meaning(k) for r in rows for k in r) and {'lam', 'own', 'strong', 'kept_absent'} <= set(COLUMNS)
 
 
 def test_losses_are_means_of_the_students(done):
@@ -170,12 +170,12 @@ def test_the_gain_is_over_the_same_people_seed_and_steps(tmp_path):
     for name, odd in dict(other_people=dict(ids=(1, 2, 4)), other_seed=dict(seed=1), other_steps=dict(steps=901), other_rate=dict(preset=dict(lr=.1)), unfinished=dict(metrics=False),
                           other_recipe=dict(recipe='dual-pose'), changed=dict(override={'weak.rotation': 1}), other_photos=dict(data={'people-train': dict(fingerprint='c')})).items():
         write_run(tmp_path/name, AP=99., **odd)
-    gain = lambda: {Path(r['run']).name: r.get('gain') for r in table.rows_of(tmp_path)}
+    gain = lambda: {Path(r['run']).name: r.get('gain') for r in table.run_rows(tmp_path)}
     assert gain()['ours'] is None
-    assert 'No finished supervised run' in report.verdict(report.read(ours)) and 'sshpe train --recipe supervised' in report.verdict(report.read(ours))
+    assert 'No finished supervised run' in report.run_verdict(report.read_run(ours)) and 'sshpe train --recipe supervised' in report.run_verdict(report.read_run(ours))
     write_run(tmp_path/'base', AP=11.)
     assert gain()['ours'] == pytest.approx(2.5) and gain()['base'] is None
-    assert '2.5 AP above supervised' in report.verdict(report.read(ours)) and '(base)' in report.verdict(report.read(ours))
+    assert '2.5 AP above supervised' in report.run_verdict(report.read_run(ours)) and '(base)' in report.run_verdict(report.read_run(ours))
 
 
 def test_sort_and_where(tmp_path, capsys):
@@ -212,11 +212,11 @@ def test_the_page_needs_nothing_else_and_links_reports(tmp_path, capsys):
 def test_time_left_is_told_of_runs_that_run(tmp_path):
     where = write_run(tmp_path/'a', metrics=False)
     run.write_log(where/'log.csv', [dict(step=300, seconds=50.)])
-    assert table.rows_of(tmp_path)[0]['left'] == ''
+    assert table.run_rows(tmp_path)[0]['left'] == ''
     code = f'import sys; from sshpe.runs import run; run.lock({str(where)!r}); print("held", flush=True); sys.stdin.read()'
     p = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'held\n'
-    assert table.rows_of(tmp_path)[0]['left'] == '1:40'   # 600 more steps, six a second
+    assert table.run_rows(tmp_path)[0]['left'] == '1:40'   # 600 more steps, six a second
     p.communicate('')
 
 
@@ -227,7 +227,7 @@ def test_a_report_is_one_file(done, tmp_path, capsys):
     code, said, err = say(capsys, 'report', done.where, '--out', tmp_path/'r.html')
     assert (code, said.strip(), err) == (0, str(tmp_path/'r.html'), '')
     page = BeautifulSoup((tmp_path/'r.html').read_text(), 'html.parser')
-    assert len(page('section')) == len(report.PARTS) and not page('script') and not page('link')
+    assert len(page('section')) == len(report.REPORT_PARTS) and not page('script') and not page('link')
     assert len(page('img')) >= 6 and all(i['src'].startswith('data:image/png;base64,') for i in page('img'))
     text, m = page.get_text(' '), run.read_metrics(done.where)
     assert f'AP {m["headline"]["AP"]:.1f}' in text and f'PCK {m["headline"]["PCK"]:.1f}' in text and done.where.name in text
@@ -236,19 +236,19 @@ def test_a_report_is_one_file(done, tmp_path, capsys):
 def test_changed_fields_are_marked(config):
     x = training.start(replace(config, override={'tau': .3, 'lr': .01}))
     run.unlock(x.where)
-    odd = {(f['part'], f['field']): (f['value'], f['usual']) for f in report.fields_of(report.read(x.where)) if f['changed']}
+    odd = {(f['part'], f['field']): (f['value'], f['usual']) for f in report.fields_of(report.read_run(x.where)) if f['changed']}
     r, p = training.settle(run.Config(preset='tiny'))
     assert odd.pop(('recipe', 'tau')) == ('0.3', str(r.tau)) and odd.pop(('preset', 'lr')) == ('0.01', str(p.lr))
     assert set(odd) == {('config', k) for k in ('root', 'labels', 'preset')}
-    assert 'not finished, step 0 of 12' in report.verdict(report.read(x.where))
-    for part in report.PARTS: assert part(report.read(x.where)).html()
+    assert 'not finished, step 0 of 12' in report.run_verdict(report.read_run(x.where))
+    for part in report.REPORT_PARTS: assert part(report.read_run(x.where)).html()
 
 
 def test_an_old_run_is_shown_without_what_it_lacks(done, tmp_path):
     old = tmp_path/'old'
     old.mkdir()
     for f in 'config.json', 'log.csv', 'metrics.json': shutil.copy(done.where/f, old)
-    text = report.write(old).read_text()
+    text = report.write_report(old).read_text()
     assert 'no film' in text and 'kept no people' in text and text.count('<img') == 4   # two curves, joints, time
 
 
@@ -257,14 +257,14 @@ def test_a_strange_folder_costs_one_sentence_or_is_shown(done, tmp_path, change)
     shutil.copytree(done.where, tmp_path/'run')
     f = tmp_path/'run/config.json'
     f.write_text(json.dumps(json.loads(f.read_text()) | change))
-    try: text = report.write(tmp_path/'run').read_text()
+    try: text = report.write_report(tmp_path/'run').read_text()
     except InputError as e: assert str(e)
     else: assert '<script>' not in text
 
 
 def test_the_training_notebook_shows_all_parts():
     code = '\n'.join(c.source for c in nbformat.read(ROOT/'nbs/runs/train.ipynb', 4).cells if c.cell_type == 'code')
-    for part in report.PARTS:
+    for part in report.REPORT_PARTS:
         if part is not report.pictures: assert f'report.{part.__name__}(' in code, part.__name__
 
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings, strategies as st
 from sshpe.data.registry import load
 from sshpe.errors import InputError
 from sshpe.explore.base import about, Explorer, Slider, State
-from sshpe.explore.compare import Compare, RGB
+from sshpe.explore.compare import Compare, DIFFERENCE_RGB
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.label import LabelExplorer
-from sshpe.explore.panels import chart, HERE, lines, Mark, Panel, place, scale, view
+from sshpe.explore.panels import chart, EXPLORE_FILES, lines, Mark, Panel, place, scale, view
 from sshpe.explore.pages import explorer
-from sshpe.explore.people import boxes_of, doubted, networks, outlines
+from sshpe.explore.people import photo_boxes, doubted, networks, outlines
 from sshpe.explore.selection import joints_in, SelectionExplorer
 from sshpe.explore.teachers import TeachersExplorer
 from sshpe.pose import draw
@@ -36,7 +36,7 @@ SCENES = dict(one_row=[strip, [picture(f'p{i}') for i in range(6)], [graph('a'),
 def arranged(rows, W_, H_):
     "What the page's script makes of a scene."
     plain = [[dict(name=p.name, width=p.width, height=p.height, axes=list(p.axes), picture='x' if p.picture is not None else None, grow=p.grow) for p in row] for row in rows]
-    js = (HERE/'panels.js').read_text().replace('export default {render};', '')+f'console.log(JSON.stringify(arrange({json.dumps(plain)}, {W_}, {H_})));'
+    js = (EXPLORE_FILES/'panels.js').read_text().replace('export default {render};', '')+f'console.log(JSON.stringify(arrange({json.dumps(plain)}, {W_}, {H_})));'
     r = subprocess.run(['node', '--input-type=module', '-e', js], capture_output=True, text=True)
     assert r.returncode == 0, r.stderr
     return json.loads(r.stdout)
@@ -203,8 +203,8 @@ def test_keys_go_from_joint_to_joint_in_the_rectangle(people):
     hear(e, 'previous', 'previous'); assert (e.state['person'], e.state['joint']) == pairs[-1]
 
 def test_boxes():
-    assert boxes_of(()) == [] and boxes_of((1, 2, 3, 4, 5, 6, 7, 8)) == [(1, 2, 3, 4), (5, 6, 7, 8)]
-    with pytest.raises(InputError, match='x, y, width and height'): boxes_of((1, 2, 3))
+    assert photo_boxes(()) == [] and photo_boxes((1, 2, 3, 4, 5, 6, 7, 8)) == [(1, 2, 3, 4), (5, 6, 7, 8)]
+    with pytest.raises(InputError, match='x, y, width and height'): photo_boxes((1, 2, 3))
 
 def test_a_click_can_be_taken_back(people):
     e = LabelExplorer(people)
@@ -237,7 +237,7 @@ def test_a_comparison_shows_what_both_show(people):
                 assert all((l.values == m.values).all() for l, m in zip(p.layers, q.layers))
         d, pair = panel(e, 'apart pooled').layers[0], [panel(e, f'{s} pooled').layers[0].values.astype(float) for s in 'AB']
         assert np.allclose(d.values, abs(pair[1]-pair[0]))
-        assert ((d.colours == RGB['B']).all(-1) == (pair[1] > pair[0])).all()
+        assert ((d.colours == DIFFERENCE_RGB['B']).all(-1) == (pair[1] > pair[0])).all()
     assert [p.name for row in e.rows for p in row].count('person-0') == 1
 
 def test_what_is_done_in_one_happens_to_both(people):

@@ -16,7 +16,7 @@ def verify(a): # the parsed options
     "What of a data set is there, what is missing, and what is wrong; raises `InputError` where it cannot be used."
     from sshpe.data import verify
     r = verify.verify(a.name, a.root, a.split, a.decode, **how_of(a))
-    print(json.dumps(r) if a.json else '\n'.join(verify.lines(r)), flush=True)
+    print(json.dumps(r) if a.json else '\n'.join(verify.report_lines(r)), flush=True)
     need(r['usable'], f'{a.name} in {r["root"]} cannot be used as it is')
 
 def download(a): # the parsed options
@@ -26,7 +26,7 @@ def download(a): # the parsed options
     choose(a.name, ('coco',), 'data set that can be downloaded')
     need(a.root, 'say where to: --root DIR')
     for p in a.part: choose(p, archives.ARCHIVES, 'part of COCO')
-    to, parts = expanded(a.root)/'.download', a.part or archives.PARTS
+    to, parts = expanded(a.root)/'.download', a.part or archives.COCO_PARTS
     run.lock(to, 1, 'downloading')
     try: archives.download(a.root, parts, a.mirror or archives.MIRROR, lambda text: print(text, flush=True))
     except archives.Stopped as e: raise notebook.Failed(str(e)) from e

@@ -14,9 +14,9 @@ from ..errors import InputError
 # %% ../../nbs/components/commands/03_look.ipynb #666d05d4
 def explore(a): # the parsed options
     "Serve the explorers until Ctrl-C."
-    from sshpe.explore.pages import options
+    from sshpe.explore.pages import entry_options
     given = dict(run=a.run, data=a.data, photo=a.photo)
-    options(a.name, **given)
+    entry_options(a.name, **given)
     try: from sshpe.explore.server import serve
     except ModuleNotFoundError as e: raise InputError(f'the explorers need {e.name}: pip install {e.name}') from e
     serve(a.name, a.port, not a.no_browser, **given)
@@ -51,21 +51,21 @@ def runs(a): # the parsed options
     from sshpe.runs import run, table
     if a.root[:1] == ['diff']:
         need(len(a.root) == 3, 'name two runs: sshpe runs diff RUN RUN')
-        rows = table.differences(*a.root[1:])
+        rows = table.run_differences(*a.root[1:])
         return print(json.dumps(rows) if a.json else run.columns(rows))
     need(len(a.root) < 2, f'name one folder, not {len(a.root)}; two runs are compared with: sshpe runs diff RUN RUN')
     root = (a.root or ['runs'])[0]
-    found = table.rows_of(root)
-    rows = table.kept(found, a.where)
+    found = table.run_rows(root)
+    rows = table.filtered_runs(found, a.where)
     if a.sort: rows = table.ordered(rows, a.sort)
-    if a.html: print(write_atomic(a.html, table.page(rows, a.html)))
+    if a.html: print(write_atomic(a.html, table.table_page(rows, a.html)))
     elif a.json: print(json.dumps(rows))
     else: print(run.columns(rows, table.used(rows)) or (f'none of {len(found)} runs fits' if found else f'there is no run under {root}/ yet: `sshpe train --help`'))
 
 def report(a): # the parsed options
     "A run's folder as one HTML file; raises `InputError` where it is no run."
     from sshpe.runs import report
-    print(report.write(a.run, a.out))
+    print(report.write_report(a.run, a.out))
 
 # %% ../../nbs/components/commands/03_look.ipynb #ba3ef0e8
 def runs_options(p): # the parser of `sshpe runs`

@@ -100,7 +100,7 @@ def pseudo_label(a): # the parsed options
     d = result.pseudo_labels(result.load(a.run, a.device), load(a.data, a.root or None, a.split, **how_of(a)), a.tau, a.sort)
     write_atomic(a.out, json.dumps(d))
     print(f'{len(d["annotations"]):,} people, {d["info"]["kept"]:,} of {d["info"]["joints"]:,} joints -> {a.out}')
-    if why := result.kept(d['info']): print(why, file=sys.stderr)
+    if why := result.why_none_passed(d['info']): print(why, file=sys.stderr)
 
 # %% ../../nbs/components/commands/02_train_and_use.ipynb #ffcc2cc6
 def adopt(a): # the parsed options

@@ -10,7 +10,7 @@ __all__ = ['numbers', 'first_number', 'read_limbs', 'joint_named', 'given_pairs'
 import numpy as np
 from .findings import Findings
 from ..errors import InputError, choose, need
-from ..pose.skeleton import COCO17, MEAN_SIGMA, Skeleton, known_sigmas, mirror_pairs, plain
+from ..pose.skeleton import COCO17, MEAN_SIGMA, Skeleton, known_sigmas, mirror_pairs, normal_name
 
 # %% ../../nbs/components/data/02c_category.ipynb #0ee3bf8d
 def numbers(xs, # a json value
@@ -49,7 +49,7 @@ def joint_named(name:str, # in any spelling
                 joints, # J names
                )->int: # its index
     "A joint by name; raises `InputError` where there is none."
-    found = [i for i, n in enumerate(joints) if n == name] or [i for i, n in enumerate(joints) if plain(n) == plain(name)]
+    found = [i for i, n in enumerate(joints) if n == name] or [i for i, n in enumerate(joints) if normal_name(n) == normal_name(name)]
     return found[0] if len(found) == 1 else joints.index(choose(name, joints, 'joint'))
 
 def given_pairs(pairs, # 'a:b, c:d', or a list of pairs of names or numbers

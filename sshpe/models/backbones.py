@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NARROW', 'BACKBONES', 'TIMM', 'PACKAGES', 'SECOND', 'ELSEWHERE', 'deconvolutions', 'simple_baseline', 'Stage',
-           'Finest', 'high_resolution', 'narrow', 'known', 'Renormalise', 'Whole', 'sequence', 'staged', 'created',
-           'of_timm', 'packaged', 'start_of', 'from_file', 'hub_answers', 'of_hub', 'pretrained', 'maker', 'backbone',
-           'stages']
+           'Finest', 'high_resolution', 'narrow', 'known_backbone', 'Renormalise', 'Whole', 'sequence', 'staged',
+           'created', 'of_timm', 'packaged', 'start_of', 'from_file', 'hub_answers', 'of_hub', 'pretrained', 'maker',
+           'backbone', 'stages']
 
 # %% ../../nbs/components/models/01b_backbones.ipynb #175a7214
 import math
@@ -84,7 +84,7 @@ def narrow(name:str)->nn.Module: # one of `NARROW`
 # %% ../../nbs/components/models/01b_backbones.ipynb #0a8415a0
 TIMM = 'timm:' # what the name of such a backbone begins with
 
-def known(name:str)->str: # one of `BACKBONES`, or timm:NAME
+def known_backbone(name:str)->str: # one of `BACKBONES`, or timm:NAME
     "The name of a backbone; raises `InputError` where there is none."
     if name in BACKBONES: return name
     import timm
@@ -276,6 +276,6 @@ def stages(name:str, # one of `BACKBONES`, or timm:NAME
            width:int=256, # channels of deconvolutions
           )->tuple: # modules by name: stem, layers, decoder; channels of the decoder's features
     "A backbone cut into the places of a pose network; raises `InputError` where there is no such one, or no such weights of it."
-    if known(name).startswith(TIMM): return of_timm(name.removeprefix(TIMM), width, maker(name, weights))
+    if known_backbone(name).startswith(TIMM): return of_timm(name.removeprefix(TIMM), width, maker(name, weights))
     body = backbone(name, weights)
     return high_resolution(body) if 'hrnet' in name else simple_baseline(body, width)

@@ -13,7 +13,7 @@ import torch, torch.nn as nn
 from ..errors import choose, InputError, need
 from .backbones import from_file, stages
 from .distributed import mean, size
-from .weights import digest, find, read_tensors, said, taken
+from .weights import weights_digest, find_network, read_tensors, said, taken_tensors
 
 # %% ../../nbs/components/models/01_posenet.ipynb #2ee92ff1
 STAGES = ('input', 'layer1', 'layer2', 'layer3', 'layer4', 'decoder')  # where features can be touched
@@ -117,11 +117,11 @@ def load_backbone(net:nn.Module, # a PoseNet
                  )->list: # names that the file didn't have
     "Weights from a local file; only tensors are read, never code. Raises `InputError` where the file is missing, broken or doesn't fit."
     own, names = net.state_dict(), renamed(net)
-    found = find(read_tensors(path), own, names)
+    found = find_network(read_tensors(path), own, names)
     need(found, f'{path} does not fit this backbone, or is not a file of weights: none of its tensors has a name and a shape that are known here.')
     f = found[number%len(found)]
-    tensors = taken(f, own, path)
-    net.start = dict(weights=str(path), digest=digest(tensors), found=said(f, own, path))
+    tensors = taken_tensors(f, own, path)
+    net.start = dict(weights=str(path), digest=weights_digest(tensors), found=said(f, own, path))
     return net.load_state_dict(tensors, strict=False).missing_keys
 
 
@@ -144,7 +144,7 @@ def build(name:str='resnet18', # one of `BACKBONES`, or timm:NAME
                 if isinstance(m, nn.ConvTranspose2d): nn.init.normal_(m.weight, std=(2/(m.in_channels*4))**.5)
             nn.init.normal_(net.head.weight, std=.01)
     if from_file(weights): load_backbone(net, weights)
-    elif weights not in ('', 'random'): net.start = dict(weights=weights, digest=digest(net.state_dict()))
+    elif weights not in ('', 'random'): net.start = dict(weights=weights, digest=weights_digest(net.state_dict()))
     return normalised(net, norm)
 
 # %% ../../nbs/components/models/01_posenet.ipynb #22e66a74

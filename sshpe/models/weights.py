@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'UNION', 'harmless', 'read_tensors', 'state_dicts', 'called', 'by_prefix', 'coco_joints', 'spare', 'Found',
-           'fit', 'preference', 'find', 'digest', 'said', 'from_bgr', 'taken']
+           'load_fitting', 'preference', 'find_network', 'weights_digest', 'said', 'from_bgr', 'taken_tensors']
 
 # %% ../../nbs/components/models/01a_weights.ipynb #2e63d57f
 import argparse, hashlib, re
@@ -95,11 +95,11 @@ class Found:
     bgr:bool # was it trained on blue, green, red?
 
 # %% ../../nbs/components/models/01a_weights.ipynb #3d854624
-def fit(place:str, # keys that lead to `flat`
-        flat:dict, # name -> tensor
-        own:dict, # the network's state dict
-        names:dict, # beginnings of names elsewhere -> here
-       )->list: # of `Found`, in the file's order
+def load_fitting(place:str, # keys that lead to `flat`
+                 flat:dict, # name -> tensor
+                 own:dict, # the network's state dict
+                 names:dict, # beginnings of names elsewhere -> here
+                )->list: # of `Found`, in the file's order
     "Every network in a dict of tensors. Heads that lie beside their backbone, as mmpose's, belong to it."
     flat = coco_joints(flat, len(own['head.bias']))
     groups = by_prefix(flat, own, HEADS | names)
@@ -121,20 +121,20 @@ def preference(place:str)->int: # keys that lead to a network
     return -1 if 'ema_state_dict' in place else int('ema' in place)
 
 # %% ../../nbs/components/models/01a_weights.ipynb #109cff7b
-def find(tree, # what `read_tensors` gives
-         own:dict, # the network's state dict
-         names:dict, # beginnings of names elsewhere -> here
-        )->list: # of `Found`: the best, and those beside it that are as complete
+def find_network(tree, # what `read_tensors` gives
+                 own:dict, # the network's state dict
+                 names:dict, # beginnings of names elsewhere -> here
+                )->list: # of `Found`: the best, and those beside it that are as complete
     "The network in a file; [] where no tensor fits."
     body = [k for k in own if not spare(k)]
     rank = lambda f: (sum(k in f.tensors for k in body), preference(f.place))
-    kinds = [fit(place, flat, own, names) for place, flat in state_dicts(tree)]
+    kinds = [load_fitting(place, flat, own, names) for place, flat in state_dicts(tree)]
     best = max(filter(None, kinds), key=lambda fs: max(map(rank, fs)), default=[])
     return [f for f in best if rank(f) == max(map(rank, best))]
 
 # %% ../../nbs/components/models/01a_weights.ipynb #27fc5c9b
-def digest(tensors:dict, # name -> tensor
-          )->str: # 12 hexadecimal digits
+def weights_digest(tensors:dict, # name -> tensor
+                  )->str: # 12 hexadecimal digits
     "A mark of weights; names and order of the file do not matter."
     h = hashlib.sha256()
     for k in sorted(tensors):
@@ -164,10 +164,10 @@ def from_bgr(tensors:dict, # of a network by our names, trained on blue, green, 
     shift = (w.sum((2, 3))*((m.flip(0)-m)/s)).sum(1)
     return tensors | {'stem.0.weight': turned, 'stem.1.running_mean': tensors['stem.1.running_mean']-shift}
 
-def taken(f:Found, # from `find`
-          own:dict, # the network's state dict
-          path, # of its file
-         )->dict: # by our names
+def taken_tensors(f:Found, # from `find_network`
+                  own:dict, # the network's state dict
+                  path, # of its file
+                 )->dict: # by our names
     "Its tensors, ready to be loaded; raises `InputError` where some are missing or no numbers."
     lack = [k for k in own if k not in f.tensors and not spare(k)]
     need(not lack, f'{path} does not fit this backbone: {len(lack)} of its tensors are not there or have another shape, e.g. {(lack or [""])[0]}.')

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from .clothes import HAIRS, SKINS
 from .person import anny_body, rot
-from .texture import hsv, lookup, blend, noise_tile, palette, pick, tile
+from .texture import hsv, lookup, mixed_colour, noise_tile, palette, pick, tile
 
 # %% ../../nbs/components/render/04_scene.ipynb #1c4df7d5
 @dataclass
@@ -82,7 +82,7 @@ def flat_blur(rng, # numpy Generator
               wild:bool, # louder colours
              )->Image.Image:
     "Out-of-focus shapes and lights."
-    base = np.clip(blend(scene_colours(rng, wild)[0], scene_colours(rng, wild)[1], noise_tile(rng, (2, 4))), 0, 1)
+    base = np.clip(mixed_colour(scene_colours(rng, wild)[0], scene_colours(rng, wild)[1], noise_tile(rng, (2, 4))), 0, 1)
     im = Image.fromarray((255*base).astype(np.uint8)).resize(size, Image.BICUBIC)
     d = ImageDraw.Draw(im)
     for _ in range(rng.integers(8, 40)):
@@ -234,14 +234,14 @@ def heavens(scene:Scene, # outside
     "Sky with clouds, and before it three rows of houses or trees, paler the farther."
     az, el = np.arctan2(d[:, 1], d[:, 0])/(2*np.pi), d[:, 2]/np.linalg.norm(d[:, :2], axis=1).clip(1e-6)
     cloud = lookup(np.repeat(scene.noise[..., None], 3, 2), az*3, el*.7)[:, 0]
-    col = blend(blend(scene.sky[1], scene.sky[0], np.clip(el*1.5, 0, 1)), [1, 1, 1]*scene.sky[1], np.clip((cloud - .5)*2, 0, 1)*.6)
+    col = mixed_colour(mixed_colour(scene.sky[1], scene.sky[0], np.clip(el*1.5, 0, 1)), [1, 1, 1]*scene.sky[1], np.clip((cloud - .5)*2, 0, 1)*.6)
     street = scene.kind == 'street'
     for layer, (n, pale) in enumerate(((24, .45), (17, .25), (11, .08))):
         i, top = skyline(scene, az, layer, n)
         hit = el < top
         c = lookup(scene.far['tiles'][layer], az[hit]*n*(1 if street else .7), el[hit]*(5 if street else 4))
         shade = .65 + .5*((i[hit]*7919 + layer*31) % 13)/13
-        col[hit] = blend(c*shade[:, None], scene.sky[1], pale)
+        col[hit] = mixed_colour(c*shade[:, None], scene.sky[1], pale)
     return col
 
 # %% ../../nbs/components/render/04_scene.ipynb #745a604c

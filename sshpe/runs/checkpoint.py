@@ -16,7 +16,7 @@ from ..data.registry import load
 from ..data.split import draw_split
 from ..models.backbones import BACKBONES
 from ..models.posenet import build, renamed
-from ..models.weights import digest, find, read_tensors, said, state_dicts, taken
+from ..models.weights import weights_digest, find_network, read_tensors, said, state_dicts, taken_tensors
 from . import run
 from .training import save_networks, settle
 
@@ -40,7 +40,7 @@ def recognised(path, # of the checkpoint
     need(J == joints or (J, joints) == (24, 17), f'the network in {path} paints {J} joints, and not {joints}: name a data set with these joints (--data).')
     for name in [backbone] if backbone else BACKBONES:
         with torch.device('meta'): net = build(name, joints, width or 256)
-        own, found = net.state_dict(), find(tree, net.state_dict(), renamed(net))
+        own, found = net.state_dict(), find_network(tree, net.state_dict(), renamed(net))
         whole = [f for f in found if all(k in f.tensors or k.endswith('num_batches_tracked') for k in own)]
         if whole and (best is None or len(own) > best[0]): best = len(own), name, width or 256, whole
     need(best, f'{path} holds no whole pose network of {backbone or ", ".join(BACKBONES)}: name its backbone (--backbone timm:NAME).')
@@ -74,10 +74,10 @@ def adopt(path, # of the checkpoint
     (r, p), nets, starts = settle(c), {}, []
     for i, f in enumerate(found[:r.students]):
         net = build(p.backbone, len(people.skeleton), p.width)
-        tensors = taken(f, net.state_dict(), path)
+        tensors = taken_tensors(f, net.state_dict(), path)
         net.load_state_dict(tensors, strict=False)
         nets['student' + str(i+1)*(r.students > 1)] = net
-        starts.append(dict(weights=str(path), digest=digest(tensors), found=said(f, net.state_dict(), path)))
+        starts.append(dict(weights=str(path), digest=weights_digest(tensors), found=said(f, net.state_dict(), path)))
     how = dict(recipe={k: v for k, v in run.as_plain(r).items() if k != 'rows'}, preset=run.as_plain(p), skeleton=asdict(people.skeleton), starts=starts)
     save_networks(nets, Path(out)/'model.safetensors')
     draw_split(people, min(100, len(people)-1)).write(Path(out)/'split.json')
