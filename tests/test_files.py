@@ -446,7 +446,7 @@ def test_formats(end, lossy, tmp_path):
 def test_large_photos(tmp_path, monkeypatch):
     Image.new('1', (20_000, 10_000)).save(f := tmp_path/'a.png')
     assert photo_size(f) == (20_000, 10_000)
-    monkeypatch.setattr(photos, 'PIXELS', 10**8)
+    monkeypatch.setattr(photos, 'MAX_PIXELS', 10**8)
     with pytest.raises(InputError, match='20,000 x 10,000 pixels are more than the 100,000,000 that are read: set the environment variable SSHPE_PIXELS'): open_photo(f)
 
 

@@ -62,7 +62,7 @@ def read_run(where, # a run's folder, finished or not
 class ReportPart:
     "A part of a report."
     title:str
-    column_meaning:str # one sentence or two, plain text
+    about:str # one sentence or two, plain text
     shown:tuple = () # HTML texts and matplotlib figures
 
     def _ipython_display_(self):
