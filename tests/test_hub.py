@@ -3,6 +3,7 @@ import os, shutil, subprocess, sys
 from pathlib import Path
 import huggingface_hub, pytest
 from huggingface_hub.utils import filter_repo_objects
+from sshpe.cli import main
 from sshpe.errors import InputError
 from sshpe.files import home
 from sshpe.runs import hub, result, run
@@ -38,6 +39,13 @@ def test_there_and_back(server, tmp_path):
     assert list(x.networks) == list(result.load(SHIPPED, 'cpu').networks) and run.read_metrics(x.where) == run.read_metrics(SHIPPED)
     page = (server/'someone/wrists/README.md').read_text()
     assert f"| {run.read_metrics(SHIPPED)['networks']['student']['AP']:.1f} |" in page and at in page
+
+def test_a_command_takes_an_address(server, tmp_path):
+    shutil.copytree(SHIPPED, server/'someone/wrists')
+    assert main(['report', 'hf://someone/wrists', '--out', str(tmp_path/'r.html')]) == 0
+    assert main(['report', 'hf://someone/else']) == 2
+    name = run.facts(SHIPPED)['config']['recipe']
+    assert name in (tmp_path/'r.html').read_text()
 
 def test_code_in_a_repository_stays_there(server):
     evil = server/'someone/evil'; shutil.copytree(SHIPPED, evil)
