@@ -20,11 +20,14 @@ def copy(tmp_path_factory):
     (to/'data/pictures').unlink(); shutil.copytree(ROOT/'data/pictures', to/'data/pictures')
     return to
 
+def surroundings(copy):
+    "Of a reader: no test, and no `make` around it that would say which folder it enters."
+    return {k: v for k, v in os.environ.items() if not k.startswith(('PYTEST', 'IN_TEST', 'MAKE', 'MFLAGS', 'ARGS'))} | dict(PYTHONPATH=str(copy))
+
 def make(copy, job, **values):
     "The job, with this Python for the one in .venv."
-    env = {k: v for k, v in os.environ.items() if not k.startswith(('PYTEST', 'IN_TEST'))}
     words = [f'{k}={v}' for k, v in dict(BIN=Path(sys.executable).parent, READY='', **values).items()]
-    r = subprocess.run(['make', job, *words], cwd=copy, env={**env, 'PYTHONPATH': str(copy)}, capture_output=True, text=True, timeout=580)
+    r = subprocess.run(['make', job, *words], cwd=copy, env=surroundings(copy), capture_output=True, text=True, timeout=580)
     assert r.returncode == 0, r.stdout[-2000:]+r.stderr[-2000:]
     return r.stdout
 
@@ -37,7 +40,7 @@ def test_help_names_every_job(copy):
 def test_explore(copy):
     "It says one address on loopback, with a token, and ends on Ctrl-C."
     values = dict(BIN=Path(sys.executable).parent, READY='', ARGS='--no-browser').items()
-    with started(['make', 'explore', *(f'{k}={v}' for k, v in values)], cwd=copy, env={**os.environ, 'PYTHONPATH': str(copy)}) as p:
+    with started(['make', 'explore', *(f'{k}={v}' for k, v in values)], cwd=copy, env=surroundings(copy)) as p:
         assert re.fullmatch(r'http://127\.0\.0\.1:\d+/\S*token=\w{16,}\S*', p.stdout.readline().strip())
         os.killpg(p.pid, signal.SIGINT); p.wait(60)
 
