@@ -336,7 +336,7 @@ def asked(url, token=''): # -> the answer's code
 def test_the_lab_is_ours_alone(tmp_path):
     "`make lab` as it is written: it listens on loopback only, and answers nobody without its token."
     import psutil
-    [said] = [l for l in subprocess.run(['make', '-n', 'lab'], cwd=ROOT, capture_output=True, text=True).stdout.splitlines() if '/jupyter ' in l]
+    [said] = [l for l in subprocess.run(['make', '-n', 'lab', 'ARGS='], cwd=ROOT, capture_output=True, text=True).stdout.splitlines() if '/jupyter ' in l]
     assert not any(w in said for w in ('token', 'password', 'allow', '0.0.0.0', '*'))
     if not (jupyter := Path(sys.executable).parent/'jupyter').exists(): pytest.skip('JupyterLab is not installed')
     own = {f'JUPYTER_{k}_DIR': str(tmp_path/k) for k in ('CONFIG', 'RUNTIME', 'DATA')}
