@@ -50,6 +50,17 @@ def done(sticks, tmp_path_factory):
     return x
 
 
+@pytest.fixture(scope='module')
+def here(tmp_path_factory):
+    "A folder with stick people in `sticks`, and a small finished run on them in `run`."
+    from sshpe.data.toy import stick_people
+    from sshpe.runs import run, training
+    d = tmp_path_factory.mktemp('here')
+    stick_people(d/'sticks')
+    training.finish(training.fit(training.start(run.config(dict(preset='tiny', labels=8, root=str(d/'sticks'), out=str(d/'run'))))))
+    return d
+
+
 def pytest_addoption(parser): parser.addoption('--json', default='', help='where to keep figures, see tests/figures.py')
 
 

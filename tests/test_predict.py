@@ -4,16 +4,8 @@ import numpy as np, pytest
 from PIL import Image
 from sshpe.cli import main
 from sshpe.data.registry import load
-from sshpe.data.toy import stick_people
 from sshpe.errors import InputError
-from sshpe.runs import predictions, result, run, training
-
-@pytest.fixture(scope='module')
-def here(tmp_path_factory):
-    d = tmp_path_factory.mktemp('predict')
-    stick_people(d/'sticks')
-    training.finish(training.fit(training.start(run.config(dict(preset='tiny', labels=8, root=str(d/'sticks'), out=str(d/'run'))))))
-    return d
+from sshpe.runs import predictions, result
 
 @pytest.fixture(scope='module')
 def x(here): return result.load(here/'run', 'cpu')

@@ -4,16 +4,8 @@ import numpy as np, pytest
 from pycocotools.coco import COCO
 from sshpe.cli import main
 from sshpe.data.coco import read_coco
-from sshpe.data.toy import stick_people
 from sshpe.errors import InputError
-from sshpe.runs import result, run, training
-
-@pytest.fixture(scope='module')
-def here(tmp_path_factory):
-    d = tmp_path_factory.mktemp('pseudo')
-    stick_people(d/'sticks')
-    training.finish(training.fit(training.start(run.config(dict(preset='tiny', labels=8, root=str(d/'sticks'), out=str(d/'run'))))))
-    return d
+from sshpe.runs import result
 
 def made(here, capsys, name, *more):
     words = ['pseudo-label', here/'run', '--root', here/'sticks', '--split', 'val', '--out', here/name, *more]

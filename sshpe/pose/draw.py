@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['HEAT', 'UNCERTAINTY', 'DIFFERENCE', 'LEFT', 'RIGHT', 'MIDDLE', 'DPI', 'array', 'rgb', 'picture', 'side_colours',
            'skeleton', 'table', 'unit', 'colour', 'extent', 'one_map', 'grow', 'heat', 'by_side', 'heat_panel', 'strip',
-           'tile_grid', 'png']
+           'tile_grid', 'png', 'data_url']
 
 # %% ../../nbs/components/pose/04_draw.ipynb #a0ba97bc
-import io
+import base64, io
 from functools import lru_cache
 import numpy as np
 from .skeleton import COCO17
@@ -206,3 +206,8 @@ def png(what, # a matplotlib figure, or a picture as `rgb` takes it
         from PIL import Image
         Image.fromarray(rgb(what).repeat(zoom, 0).repeat(zoom, 1)).save(out, 'png')
     return out.getvalue()
+
+def data_url(png:bytes, # a picture
+            )->str: # an address that holds it
+    "A PNG as part of an HTML page."
+    return 'data:image/png;base64,'+base64.b64encode(png).decode()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from ..errors import choose, InputError, need
+from ..errors import choose, InputError
 from . import run
 
 # %% ../../nbs/components/runs/08c_follow.ipynb #96680fea

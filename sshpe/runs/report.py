@@ -8,7 +8,7 @@ __all__ = ['REPORT_PARTS', 'Read', 'near', 'read_run', 'ReportPart', 'image', 's
            'time', 'pictures', 'page', 'write_report']
 
 # %% ../../nbs/components/runs/10_report.ipynb #ebd3a6fc
-import base64, html, json, math, shlex
+import html, json, math, shlex
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from ..errors import InputError, need
@@ -39,7 +39,7 @@ def near(where, # a run's folder
         )->list: # of Entries: runs beside it and under runs/
     "Where a baseline is looked for."
     out = {}
-    for root in (Path(where).resolve().parent, run.home()/'runs'):
+    for root in (Path(where).resolve().parent, run.workplace()/'runs'):
         for f in sorted(root.glob('*/config.json')) + sorted(root.glob('*/*/config.json')):
             try: out.setdefault(f.parent.resolve(), entry(f.parent))
             except InputError: pass
@@ -78,7 +78,7 @@ class ReportPart:
 def image(data:bytes, # a PNG
          )->str: # HTML
     "A picture inside the page."
-    return f'<p><img alt="" src="data:image/png;base64,{base64.b64encode(data).decode()}"></p>'
+    return f'<p><img alt="" src="{draw.data_url(data)}"></p>'
 
 def said_words(v)->str: # what json holds
     "A value on one line."

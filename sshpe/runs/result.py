@@ -18,9 +18,9 @@ from .hub import fetched
 from ..errors import choose, InputError, need
 from ..files import write_atomic
 from ..data.category import skeleton_of
-from ..data.coco import read_coco, whole_photos
+from ..data.coco import read_coco
 from ..data.mend import in_joints_of
-from ..data.crops import build_store, person_length, whole
+from ..data.crops import build_store, whole
 from ..data.people import open_photo
 from ..data.registry import load as load_people
 from ..evaluate.detected import detected_ap, results, upload
