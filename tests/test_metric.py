@@ -192,6 +192,13 @@ def test_pck_table_groups_and_gaps():
     p.keypoints[...,2] = 0
     assert m.pck_table(p, q)['mean'] is None
 
+@pytest.mark.parametrize('off,want', [(.04, [100, 100, 100]), (.07, [0, 100, 100]), (.15, [0, 0, 100]), (.25, [0, 0, 0])])
+def test_three_thresholds(off, want):
+    p = few(8, share=1.)
+    q = p.keypoints[...,:2] + off*p.boxes[:,2:].max(1)[:,None,None]*np.array([.6, .8])
+    e = m.evaluate(p, q, np.ones((8, J)))
+    assert [e[k] for k in ('PCK_05', 'PCK', 'PCK_20')] == want
+
 def test_length():
     p = few(5)
     assert np.allclose(m.person_length(p), p.boxes[:,2:].max(1))

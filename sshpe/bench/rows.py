@@ -253,7 +253,7 @@ def in_paper_size(name:str, # of a shipped network
     from sshpe.explore.people import networks
     from sshpe.runs.result import Result
     x = networks(name)
-    r, p = recipe(name, 'paper', K=4, weights='', width=32)
+    r, p = recipe(name, 'paper', K=8, weights='', width=32)
     nets = {k: build(p.backbone, len(x.skeleton), p.width, seed=s, init='he').eval().requires_grad_(False) for s, k in enumerate(x.networks)}
     return Result(Path(f'{name} without training'), r, p, x.skeleton, nets)
 

@@ -330,9 +330,9 @@ def boxed(people, # N `People`
 def evaluate(people, # N `People`
              keypoints, # (N,J,2+) predicted x, y in photo px
              scores, # (N,J) joint scores
-            )->dict: # AP, AP50, AP75, APM, APL, AR, AP_box, PCK, PCK_meta, PCK_joints, all in percent or None
+            )->dict: # AP, AP50, AP75, APM, APL, AR, AP_box, PCK, PCK_05, PCK_20, PCK_meta, PCK_joints, all in percent or None
     "All scores of one network's answers."
     score = lambda p: oks_ap(p, coco_results(p, keypoints, scores)) if p.skeleton.sigmas else dict.fromkeys(AP_NAMES)
     ap = {**score(people), 'AP_box': score(boxed(people))['AP']}
-    table = pck_table(people, keypoints)
-    return {**ap, 'PCK': table['mean'], 'PCK_meta': table['meta'], 'PCK_joints': table['joints']}
+    table, finer, coarser = (pck_table(people, keypoints, alpha) for alpha in (.1, .05, .2))
+    return {**ap, 'PCK': table['mean'], 'PCK_05': finer['mean'], 'PCK_20': coarser['mean'], 'PCK_meta': table['meta'], 'PCK_joints': table['joints']}
