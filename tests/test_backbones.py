@@ -145,3 +145,12 @@ def test_the_package_s_network_answers_as_in_its_own_code():
         assert torch.allclose(a, b, atol=1e-3) and a.std() > .3
         assert torch.allclose(seen['layer4'], ours.forward_intermediates(x, intermediates_only=True)[-1], atol=1e-3)
     assert net.start['weights'] == 'package' and len(net.start['digest']) == 12
+
+def test_rendered_is_the_shipped_network(root):
+    from safetensors.torch import load_file
+    theirs = load_file(root/'data/networks/rendered/model.safetensors')
+    net = build('narrow18', 14, 32, 'rendered')
+    taken = {k: v for k, v in net.state_dict().items() if not k.startswith('head')}
+    assert all(torch.equal(v, theirs[f'student.{k}']) for k, v in taken.items()) and net.start['weights'] == 'rendered'
+    assert not torch.equal(build('narrow18', 14, 32, '').stem[0].weight, net.stem[0].weight)
+    with pytest.raises(InputError, match='rendered does not fit'): build('resnet18', 14, 32, 'rendered')

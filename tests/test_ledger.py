@@ -206,6 +206,11 @@ def test_small_files(done, tmp_path):
     assert [x for x in d['curve']['step']] == [r['step'] for r in run.read_log(done.where/'log.csv')]
     ankles = [m['strong_by_joint'][j] for j in (15, 16)]
     assert summaries.measured(d, 'strong.ankle') == pytest.approx(50*sum(ankles), rel=1e-4)
+    assert 'elsewhere' not in d
+    there = home/'evaluate/lspet-val'; there.mkdir(parents=True)
+    (there/'metrics.json').write_text(json.dumps(dict(data='lsp-val', people=2, networks=dict(student1=dict(AP=None, PCK=12.5)))))
+    assert summaries.collect(tmp_path/'runs', tmp_path/'small')[home.name] == 'written'
+    assert summaries.summaries(tmp_path/'small')[0]['elsewhere'] == {'lspet-val': dict(student1=dict(AP=None, PCK=12.5))}
     (tmp_path/'small/x.json').write_text('{"run": 3}')
     with pytest.raises(InputError, match='x.json'): summaries.summaries(tmp_path/'small')
 

@@ -11,7 +11,7 @@ from copy import deepcopy
 from functools import lru_cache
 import torch, torch.nn as nn
 from ..errors import choose, InputError, need
-from .backbones import from_file, stages
+from .backbones import file_of, stages
 from .distributed import mean, size
 from .weights import weights_digest, find_network, read_tensors, said, taken_tensors
 
@@ -143,7 +143,9 @@ def build(name:str='resnet18', # one of `BACKBONES`, or timm:NAME
             for m in net.decoder.modules():
                 if isinstance(m, nn.ConvTranspose2d): nn.init.normal_(m.weight, std=(2/(m.in_channels*4))**.5)
             nn.init.normal_(net.head.weight, std=.01)
-    if from_file(weights): load_backbone(net, weights)
+    if at := file_of(weights):
+        load_backbone(net, at)
+        net.start['weights'] = weights
     elif weights not in ('', 'random'): net.start = dict(weights=weights, digest=weights_digest(net.state_dict()))
     return normalised(net, norm)
 
