@@ -224,7 +224,7 @@ def test_all_labels_are_fine_for_supervised(config):
 def photos(tmp_path_factory):
     "Photos whose people nobody has labelled: a folder of crops, and a detector's json on photos of another data set."
     from sshpe.data.toy import stick_people
-    root = stick_people(tmp_path_factory.mktemp('more'), 2, 12)
+    root = stick_people(tmp_path_factory.mktemp('more'), 2, 12, seed=1)
     people = load('people', root, 'val')
     f = root / 'boxes.json'
     f.write_text(json.dumps([dict(image_id=int(i), category_id=1, bbox=b.tolist(), score=.9) for i, b in zip(people.image_ids, people.boxes)]))

@@ -63,15 +63,18 @@ def said_now_and_then(seconds:float=5, # between two lines
 def predict(a): # the parsed options
     "Keypoints of people in photos and videos, as COCO results and drawn; raises `InputError` where photos and boxes do not match, or none can be read."
     from sshpe.evaluate.metrics import write_results
+    from sshpe.data.boxes import boxes_by_photo
     from sshpe.runs import predictions, result
     boxes = [box(b) for b in a.box]
     need(not boxes or len(boxes) == len(a.photo) or len(a.photo) == 1, f'{len(a.photo)} photos and {len(boxes)} boxes: give one --box for each photo, or none.')
     x, files = result.load(a.run, a.device), predictions.files_of(a.photo)
     given = {}
     for i, b in enumerate(boxes): given.setdefault(files[i%len(files)], (i+1, []))[1].append((b, 1.))
-    given = given or (predictions.boxes_of(a.boxes, files) if a.boxes else None)
     videos = []
-    looks = predictions.looks(files, given, a.every, videos.append)
+    if a.boxes and not given:
+        given, odd = boxes_by_photo(a.boxes, files)
+        videos += [odd.line]*bool(odd)
+    looks = predictions.looks(files, given or None, a.every, videos.append)
     drawn = predictions.Pictures(a.draw, x.skeleton) if a.draw else None
     found, problems = predictions.predictions(x, looks, a.batch, a.views, drawn, said_now_and_then())
     path = write_results(Path(a.out)/'results.json', found)

@@ -202,7 +202,8 @@ def checked(people:People, # as read
     people = mended_boxes(mended_joints(people, f), f)
     good = usable(people, there, labelled, f)
     way_out = 'bad=refuse asked for that; bad=mend reads what can be understood and leaves out the rest.'
-    if bad == 'refuse' or not good.any(): refuse(source, f.sentences, way_out if bad == 'refuse' else '', people=people)
+    lost = '' if there.any() else f'None of its photos is in {people.root}: say where they are (root, or photos of a single json).'
+    if bad == 'refuse' or not good.any(): refuse(source, f.sentences, way_out if bad == 'refuse' else lost, people=people)
     need(good.any(), f'{source} has no person with a labelled joint: nothing to learn from or to measure')
     people = replace(people if good.all() else people[good], findings=f, how=people.how | dict(bad=bad))
     for note in people.notes: warnings.warn(note, stacklevel=3)

@@ -105,12 +105,16 @@ def following(path, # log.csv of the run
               say, # called with each new line of text
               steps=lambda: 0, # how many steps there will be, once that is known
               shown=list, # what is said of the log: rows -> rows
+              first=list, # lines that are said before the log, once there are any
               every:float=.5, # seconds between looks
              ):
     "Say the log's new lines while the block runs."
-    done, last = threading.Event(), max((r['step'] for r in read_log(path)), default=-1)
+    done, last, told = threading.Event(), max((r['step'] for r in read_log(path)), default=-1), []
     def new():
         nonlocal last
+        if not told:
+            told.extend(first())
+            for text in told: say(text)
         rows = read_log(path)
         last = min(last, max((r['step'] for r in rows), default=-1))
         for r in rows:

@@ -22,7 +22,6 @@ from ..data.coco import read_coco
 from ..data.mend import in_joints_of
 from ..data.crops import build_store, whole
 from ..data.people import open_photo
-from ..data.registry import load as load_people
 from ..evaluate.detected import detected_ap, results, upload
 from ..pose.heatmap import decode
 from ..models.device import device_of
@@ -33,7 +32,7 @@ from ..evaluate.metrics import write_results
 from ..data.split import read_split
 from ..models.posenet import build
 from ..pose.skeleton import Skeleton
-from .training import network_answers, headline, in_photos, others, remembered, score
+from .training import network_answers, headline, in_photos, others, people as people_of_run, remembered, score
 from ..ssl.pseudo import filled
 
 # %% ../../nbs/components/runs/04_result.ipynb #075bdf34
@@ -281,7 +280,7 @@ def unlabelled(x:Result, # a finished run
               )->object: # Store
     "The people whose labels a run did not use, on canvases that are wide enough for any of its views."
     c = run.config(run.facts(x.where)['config'])
-    train = load_people(c.data, c.root or None, **c.how)
-    pools = train, *others(c, train)
+    train, val = people_of_run(c)
+    pools = train, *others(c, train, val)
     for people, rows in zip(pools, read_split(x.where/'split.json').rows(*pools)[1:]):
         if len(rows): return build_store(people[rows[:64]], x.preset.size, margin)
