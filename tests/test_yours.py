@@ -14,7 +14,7 @@ from sshpe.data.sources import people_of, source, without
 from sshpe.data.split import read_split
 from sshpe.errors import InputError
 from sshpe.pose.skeleton import COCO17
-from sshpe.runs import run, training
+from sshpe.runs import compare, report, run, training
 
 
 def photo(path, seed, size=(80, 100)):
@@ -179,3 +179,73 @@ def test_who_takes_part_is_said_first(yours, tmp_path, monkeypatch):
     assert 'whose photo is missing' in gone and 'cannot be decoded' in gone and 'more: 3 photos with labels' in gone
     split = read_split(x.where/'split.json')
     assert len(split.labelled) == n and [len(p.ids) for p in split.others] == [12, 1]
+
+
+# what they brought
+
+@pytest.fixture
+def compared(yours, tmp_path, monkeypatch):
+    "The parameters of a method that asks for its baseline, in a place of their own."
+    monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'store'))
+    return run.config(own(yours, unlabelled=f'folder={yours}/more', recipe='pose-mum-plus', out=str(tmp_path/'here/mine'), compare='supervised',
+                          override={'decay': .5, 'precision': 'fp32'}))
+
+
+def test_the_baseline_is_of_the_same_people_and_changes_nothing(compared, tmp_path):
+    x = training.start(compared)
+    base = Path(compare.compare(x))
+    training.finish(training.fit(x))
+    b = run.facts(base)
+    assert base.parent == x.where.parent and b['config']['recipe'] == 'supervised' and b['config']['override'] == {'precision': 'fp32'}
+    assert read_split(base/'split.json').labelled == x.split.labelled and b['steps'] == x.learner.T
+    alone = training.start(replace(compared, out=str(tmp_path/'alone/mine'), compare=''))
+    assert compare.compare(alone) == ''
+    training.finish(training.fit(alone))
+    assert (alone.where/'model.safetensors').read_bytes() == (x.where/'model.safetensors').read_bytes()
+    # the report: what the files say, subtracted
+    r, (ours, theirs) = report.read_run(x.where), (run.read_metrics(d) for d in (x.where, base))
+    assert r.base.where == base
+    head, joints = map(as_rows, report.brought(r).shown)
+    assert head['PCK'] == pytest.approx([ours['headline']['PCK'], theirs['headline']['PCK'], ours['headline']['PCK']-theirs['headline']['PCK']], abs=.051)
+    pck = [m['networks']['student']['PCK_joints'] for m in (ours, theirs)]
+    assert {j: row[2] for j, row in joints.items()} == {j: pytest.approx(pck[0][j]-pck[1][j], abs=.051) for j in pck[0] if pck[0][j] is not None}
+    assert 'no finished supervised run' in report.brought(report.read_run(alone.where)).about
+
+
+def as_rows(table):
+    "An HTML table: first cell -> the others as numbers."
+    from bs4 import BeautifulSoup
+    rows = [[c.text for c in tr('td')] for tr in BeautifulSoup(table, 'html.parser').tbody('tr')]
+    return {r[0]: [float(v) for v in r[1:]] for r in rows}
+
+
+def test_a_baseline_is_found_or_goes_on(compared, monkeypatch):
+    x = training.start(compared)
+    c = replace(compare.baseline_config(compared, x.learner.T), out=str(compare.baseline_folder(compared, x.learner.T)))
+    b = training.start(c)
+    b.learner.fit(b.where/'state.pt', until=8)   # and is stopped
+    run.unlock(b.where)
+    assert run.state(b.where) == 'unfinished'
+    assert compare.compare(x) == str(b.where) and run.state(b.where) == 'finished'
+    monkeypatch.setattr(training, 'fit', None)   # whoever trains now, fails
+    assert compare.compare(x) == str(b.where)
+    run.unlock(x.where)
+
+
+def test_one_command(yours, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'store'))
+    words = ['train', '--data', 'coco', '--root', yours/'labels.json', '--photos', yours/'photos', '--labels', '0', '--unlabelled', f'folder={yours}/more', '--val', '5',
+             '--recipe', 'pose-mum-plus', '--preset', 'tiny', '--compare', 'supervised', '--out', tmp_path/'here/mine', '--device', 'cpu']
+    assert main([str(w) for w in words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    plan, first = lines[1:5], next(i for i, l in enumerate(lines) if 'step ' in l)
+    assert [l.partition(':')[0] for l in plan] == ['labelled', 'validation', 'unlabelled', 'left out'] and first >= 5 and 'in 5 photos' in plan[1]
+    assert lines[first].startswith('supervised: step') and any(l.startswith('step 12/12') for l in lines[first:])
+    nb = json.loads((tmp_path/'here/mine/train.ipynb').read_text())
+    assert 'supervised baseline: supervised+' in json.dumps(nb) and 'difference' in (tmp_path/'here/mine/report.html').read_text()
+    assert main([str(w) for w in words]) == 2 and 'already finished' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('changes, says', [(dict(compare='suprevised'), 'supervised'), (dict(compare='supervised', recipe='supervised'), 'leave compare out')])
+def test_only_supervised_training_is_compared_with(changes, says):
+    with pytest.raises(InputError, match=says): run.config(changes)

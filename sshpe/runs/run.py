@@ -70,6 +70,7 @@ def config(values:dict, # parameters by name; the others keep their defaults
     need(c.steps >= 0, f'steps must be 0 or more, not {c.steps}')
     need(0 <= c.seed < 2**32, f'seed must be between 0 and 4294967295, not {c.seed}')
     choose(c.compare, COMPARED, 'run to compare with')
+    need(c.compare != c.recipe, f'{c.recipe} training is what others are compared with: leave compare out.')
     from sshpe.data.sources import full
     for k in 'root', 'photos', 'out', 'split': full(getattr(c, k)) # refuses what is no path
     starts(c.weights)
