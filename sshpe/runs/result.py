@@ -98,7 +98,7 @@ def evaluate(x:Result, # a finished run
         need((people.keypoints[...,2] > 0).any(), f'{people.name} has no labelled joint to compare with.')
         people = whole(people, lambda d: build_store(d, x.preset.size, 1., workers=4))
         m = score(network_answers(x.networks, people, x.preset, x.skeleton.flip if flip else None), people, where)
-    m = run.as_plain(dict(data=people.name, people=len(people), flip=flip, boxes='detected' if found else 'true', **m))
+    m = run.as_plain(dict(data=people.name, people=len(people), flip=flip, boxes='detected' if found else 'true') | m)
     write_atomic(Path(where)/'metrics.json', json.dumps(m, indent=1))
     return m
 
@@ -107,14 +107,17 @@ def passing(nets:dict, # name -> network
             people, # People
             p, # Preset
             flip=None, # `Skeleton.flip`: average with the mirrored picture
-            portion:int=4096, # people at a time
-           )->dict: # name -> keypoints (N,J,2) in photo pixels, scores (N,J)
-    "What each network, and the ensemble, says about many people, without keeping crops."
-    out = {}
-    for i in range(0, len(people), portion):
-        with tempfile.TemporaryDirectory() as cache: found = network_answers(nets, people[i:i+portion], p, flip, cache)
+            portion:int=4096, # people at a time, at most
+           )->tuple: # name -> keypoints (M,J,2) in photo pixels, scores (M,J); (M,) rows of those whose photos can be decoded
+    "What each network, and the ensemble, says about many people, without keeping crops; raises `InputError` where no photo can be decoded."
+    out, rows = {}, []
+    for part in np.array_split(np.arange(len(people)), -(-len(people)//portion)):
+        with tempfile.TemporaryDirectory() as cache:
+            some = whole(people[part], lambda d: build_store(d, p.size, 1., cache, workers=4))
+            found = network_answers(nets, some, p, flip, cache)
+        rows.append(part[np.isin(people.ann_ids[part], some.ann_ids)])
         for k, a in found.items(): out.setdefault(k, []).append(a)
-    return {k: tuple(np.concatenate(c) for c in zip(*v)) for k, v in out.items()}
+    return {k: tuple(np.concatenate(c) for c in zip(*v)) for k, v in out.items()}, np.concatenate(rows)
 
 def detected_scores(x:Result, # a finished run
                     people, # People with a detector's boxes and scores
@@ -122,11 +125,12 @@ def detected_scores(x:Result, # a finished run
                     flip:bool, # average with the mirrored picture
                    )->dict: # networks, headline, upload
     "Write results files for a detector's people, and score them if their photos are labelled."
-    said = passing(x.networks, people, x.preset, x.skeleton.flip if flip else None)
+    said, rows = passing(x.networks, people, x.preset, x.skeleton.flip if flip else None)
+    people = people[rows]
     found = {k: results(people, *a, x.preset.size) for k, a in said.items()}
     for k, r in found.items(): write_results(where/f'results-{k}.json', r)
     split = people.name.removesuffix('-boxes').partition('-')[2].removesuffix('2017') + '2017'*people.root.name.endswith('2017')
-    m = dict(networks={}, headline={}, upload=str(upload(where, split, x.recipe.name, found[x.best])))
+    m = dict(people=len(people), networks={}, headline={}, upload=str(upload(where, split, x.recipe.name, found[x.best])))
     if people.annotations is None: return m
     truth = in_joints_of(read_coco(people.annotations, people.root, **people.how), x.skeleton, str(x.where))
     networks = {k: detected_ap(truth, r) for k, r in found.items()}
