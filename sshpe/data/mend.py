@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WAYS', 'tails', 'photo_files', 'found_sizes', 'said', 'mended_joints', 'joint_boxes', 'mended_boxes', 'outline',
-           'run_outline', 'usable', 'in_joints_of', 'checked']
+           'packed_outline', 'run_outline', 'usable', 'in_joints_of', 'checked']
 
 # %% ../../nbs/components/data/02b_mend.ipynb #d5c37f3a
 import numpy as np, os, re, warnings
@@ -136,10 +136,23 @@ def outline(segmentation, # a json's: polygons, or runs of pixels
     low, high = np.min([p.min(0) for p in P], 0), np.max([p.max(0) for p in P], 0)
     return area, np.concatenate([low, high-low])
 
+def packed_outline(size, # (height, width)
+                   text:str, # runs as COCO's tools pack them
+                  )->tuple: # as of `outline`
+    "The same of runs in COCO's compact text."
+    from pycocotools import mask
+    (h, w), whole = size, (size == size.round()).all() and (size > 0).all() and size.prod() <= 2**28
+    if not whole or not re.fullmatch('[0-o]*[0-O]', text): return None # the last letter ends a number, as the library trusts
+    runs = dict(size=[int(h), int(w)], counts=text.encode())
+    area, box = float(mask.area(runs)), mask.toBbox(runs)
+    inside = (box[:2] >= 0).all() and box[0]+box[2] <= w and box[1]+box[3] <= h
+    return (area, box) if 0 < area <= size.prod() and inside else None
+
 def run_outline(d:dict, # size [height, width], counts: pixels outside, inside, outside, … down the columns
                )->tuple: # as of `outline`
-    "The same of runs; those that COCO's tools have packed into text are not read."
+    "The same of runs."
     size, counts = numbers(d.get('size'), 2), d.get('counts')
+    if isinstance(counts, str) and size is not None: return packed_outline(size, counts)
     n = numbers(counts, len(counts)) if isinstance(counts, list) else None
     if size is None or n is None or (n < 0).any() or n.sum() != size.prod() or size.prod() > 2**28: return None
     inside = np.repeat(np.arange(len(n)) % 2 == 1, n.astype(int)).reshape(size.astype(int)[::-1]).T
