@@ -140,7 +140,8 @@ def keypoint_category(categories, # the json's, as dicts
                      )->tuple: # the category, and the ids of all that share its joints
     "The category whose people are read; raises `InputError` where there is none, or where several have different joints."
     cats = [c for c in categories if isinstance(c.get('keypoints'), list) and c['keypoints']]
-    need(cats, 'no category lists "keypoints", so this is not a COCO keypoint file (COCO\'s are person_keypoints_*.json)')
+    need(cats, 'no category lists "keypoints", the names of the joints: without them this is not a COCO keypoint file (COCO\'s are person_keypoints_*.json). '
+         'Where annotations have keypoints, write "keypoints": [names, in their order] into the category')
     if name:
         choose(name, [c['name'] for c in cats], 'category')
         cats = [c for c in cats if c['name'] == name]
