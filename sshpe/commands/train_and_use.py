@@ -100,7 +100,7 @@ def pseudo_label(a): # the parsed options
     from sshpe.files import write_atomic
     from sshpe.data.registry import load
     need(not Path(a.out).exists(), f'{a.out} exists: choose another --out.')
-    d = result.pseudo_labels(result.load(a.run, a.device), load(a.data, a.root or None, a.split, **how_of(a)), a.tau, a.sort)
+    d = result.pseudo_labels(result.load(a.run, a.device), load(a.data, a.root or None, a.split, **how_of(a)), a.tau, a.sort, a.views)
     write_atomic(a.out, json.dumps(d))
     print(f'{len(d["annotations"]):,} people, {d["info"]["kept"]:,} of {d["info"]["joints"]:,} joints -> {a.out}')
     if why := result.why_none_passed(d['info']): print(why, file=sys.stderr)
@@ -165,6 +165,7 @@ def add_labelling(add): # function that adds a command
     "Adds `sshpe pseudo-label`."
     p = doing(add('pseudo-label', "a data set with the run's own labels, as COCO keypoint json"), pseudo_label); use(p); source(p, 'people', 'train')
     p.add_argument('--out', required=True, help='the file to write'); p.add_argument('--tau', type=float, default=None, help="joints with a score above it get a label [the recipe's]")
+    p.add_argument('--views', type=int, default=0, help="looks at each person, whose differences are the doubt [the recipe's]")
     p.add_argument('--sort', default='', help='doubt: those first whom a human should look at; score: the surest first [as they are listed]')
 
 # %% ../../nbs/components/commands/02_train_and_use.ipynb #a757429a

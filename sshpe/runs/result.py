@@ -32,6 +32,7 @@ from ..evaluate.metrics import write_results
 from ..data.split import read_split
 from ..models.posenet import build
 from ..pose.skeleton import Skeleton
+from .predictions import asked_often
 from .training import network_answers, headline, in_photos, others, people as people_of_run, remembered, score
 from ..ssl.pseudo import filled
 
@@ -180,14 +181,17 @@ def find(x:Result, # a finished run
 def opinions(x:Result, # a finished run
              people, # People
              batch:int=32, # people at a time
+             views:int=0, # looks at each person by the students; 0: the teachers', as many as the recipe has
             )->tuple: # keypoints (N,J,2) in photo pixels, scores (N,J), uncertainties (N,J)
-    "What the teachers say about everyone."
-    r, p, out = x.recipe, x.preset, []
+    "What the teachers, or the students in many looks, say about everyone."
+    r, p, nets, out = x.recipe, x.preset, x.teachers, []
+    if views: nets = [f for k, f in x.networks.items() if k.startswith('student')]; r = asked_often(r, views, len(nets))
+    setup = Setup(r, p, x.skeleton.flip)
     s = build_store(people, p.size, r.canvas_margin, workers=4)
-    device = x.teachers[0].head.weight.device
+    device = nets[0].head.weight.device
     for i in range(0, len(s), batch):
         rows = np.arange(i, min(i+batch, len(s)))
-        o, _ = pseudo.pseudo_labels(x.teachers, fetch(s, filled(rows, r), device), x.setup, key=(0,))
+        o, _ = pseudo.pseudo_labels(nets, fetch(s, filled(rows, r), device), setup, key=(0,))
         surer = o.u.argmin(0)[None,...]
         select = len(o.u) > 1 and np.isfinite(r.margin)
         P = o.P.gather(0, surer[...,None,None].expand(1, *o.P.shape[1:]))[0] if select else o.P.mean(0)
@@ -207,7 +211,8 @@ def annotation(id:int, # of the person
               )->dict:
     "A person as COCO's files have it, with a score as detectors give it, and what each joint's label is worth."
     coco = dict(id=id, image_id=image, category_id=1, iscrowd=0, bbox=box, area=area, segmentation=[], num_keypoints=int((k[:,2] > 0).sum()), keypoints=k.ravel().tolist())
-    return coco | dict(score=round(float(s.mean()), 4), doubt=round(float(u.mean()), 4), scores=s.round(4).tolist(), uncertainties=u.round(4).tolist())
+    doubt = float((u/s.clip(1e-3)).mean()) # of the peak: a faint one varies little, and is not sure for that
+    return coco | dict(score=round(float(s.mean()), 4), doubt=round(doubt, 4), scores=s.round(4).tolist(), uncertainties=u.round(4).tolist())
 
 def gates(s, # (n,) scores of joints in their photos
           shares=(.25, .5, .75), # of them
@@ -223,10 +228,13 @@ def pseudo_labels(x:Result, # a finished run
                   people, # People
                   tau:float|None=None, # joints with a score above it get a label; None: the recipe's
                   sort:str='', # one of `LABEL_ORDERS`
+                  views:int=0, # see `opinions`
                  )->dict: # a COCO keypoint file
     "Pseudo-labels as COCO annotations, with `scores` and `uncertainties` for each joint; raises `InputError` for an unknown order."
     order = dict(doubt=lambda a: -a['doubt'], score=lambda a: -a['score']).get(choose(sort, LABEL_ORDERS, 'order'), lambda a: 0)
-    tau, (xy, s, u) = x.recipe.tau if tau is None else tau, opinions(x, people)
+    one = sort == 'doubt' and not views and x.recipe.n_pooled < 2
+    need(not one, f'{x.recipe.name} looks once at each person, and doubt is how much looks differ: ask for more (views=8), or sort by score.')
+    tau, (xy, s, u) = x.recipe.tau if tau is None else tau, opinions(x, people, views=views)
     W, H = people.sizes.T[...,None]
     inside = (xy >= 0).all(-1) & (xy[...,0] <= W-1) & (xy[...,1] <= H-1)
     v = 2*((s > tau) & inside)
