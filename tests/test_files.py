@@ -143,6 +143,37 @@ def test_areas(area, segmentation, truth, source, tmp_path):
     strict(tmp_path, 'person 1')
 
 
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32-1))
+def test_packed_runs_are_what_they_cover(h, w, seed):
+    from pycocotools import mask
+    from sshpe.data.mend import outline
+    m = np.random.default_rng(seed).random((h, w)) < np.random.default_rng(seed).random()
+    packed = mask.encode(np.asfortranarray(m.astype(np.uint8)))
+    found = outline(dict(size=[h, w], counts=packed['counts'].decode()))
+    y, x = np.nonzero(m)
+    if not len(y): assert found is None
+    else: assert found[0] == len(y) and found[1].tolist() == [x.min(), y.min(), np.ptp(x)+1, np.ptp(y)+1]
+
+
+@given(st.text(max_size=12), st.lists(st.one_of(st.integers(-3, 2**40), st.floats()), min_size=2, max_size=2))
+def test_what_is_no_packed_run_is_no_outline(text, size):
+    from sshpe.data.mend import outline
+    found = outline(dict(size=size, counts=text))
+    assert found is None or 0 < found[0] <= size[0]*size[1]
+
+
+FACE = ['nose', 'left_eye', 'right_eye', *(f'face-{i}' for i in range(6)), 'spine']
+
+@pytest.mark.parametrize('given, pairs, odd', [('', {(1, 2)}, 6), ('face-0:face-5, face-1:face-4', {(1, 2), (3, 8), (4, 7)}, 2), ('left_eye:face-0', {(1, 3)}, 6)])
+def test_pairs_for_some_joints_leave_those_that_names_tell(given, pairs, odd):
+    from sshpe.data.category import read_skeleton
+    from sshpe.pose.skeleton import alone, remarks
+    s = read_skeleton(dict(name='face', keypoints=FACE), flip_pairs=given)
+    assert set(s.pairs) == pairs and len(alone(s)) == odd and [s.flip[s.flip[j]] for j in range(len(s))] == list(range(len(s)))
+    assert any(f'{odd} of 10 joints' in r and 'flip_pairs' in r for r in remarks(s))
+    assert alone(COCO17) == [] and 'nose' not in alone(s) and 'spine' not in alone(s)
+
+
 @pytest.mark.parametrize('box', [KeyError, None, [0, 0, 0, 0], [5, 5, -9, 20], [1, 2], 'x', [None]*4, [float('inf'), 0, 1, 1]])
 @pytest.mark.parametrize('segmentation', [SQUARE, None])
 def test_boxes(box, segmentation, tmp_path):
@@ -211,7 +242,7 @@ def test_photos_that_share_an_id_are_left_out(tmp_path):
 # ---------------------------------------------------------------- photos by name
 
 NAMES = {'folder': 'val2017/{}', 'address': 'http://example.org/val2017/{}?x=1', 'bucket': 's3://bucket/a/{}', 'backslashes': 'a\\b\\{}', 'drive': 'C:\\data\\{}',
-         'absolute': '/elsewhere/data/{}', 'dots': './{}'}
+         'absolute': '/elsewhere/data/{}', 'up': '../label/{}', 'up and down': 'a/../../{}', 'up on Windows': '..\\{}', 'up in an address': 'http://example.org/%2e%2e/{}', 'dots': './{}'}
 
 
 @pytest.mark.parametrize('kind', NAMES)
@@ -219,7 +250,7 @@ def test_names_from_elsewhere(kind, tmp_path):
     def change(d):
         for i in d['images']: i['file_name'] = NAMES[kind].format(i['file_name'])
     before, after, told = changed(tmp_path, change)
-    if kind != 'dots': same(before, after); assert "3 photos named with a folder, an address or backslashes are found below the photos' folder" in told
+    if kind != 'dots': same(before, after); assert "3 photos named with a folder, an address, backslashes or other letters are found below the photos' folder" in told
     else: assert told == '' and build_store(after, cache=tmp_path/'cache')
 
 
@@ -230,9 +261,10 @@ def test_folders_that_are_there(tmp_path):
     assert set(p.files.tolist()) == {'cam1/1.jpg', 'cam1/2.jpg', 'cam1/3.jpg'}
 
 
-@pytest.mark.parametrize('name', ['../1.jpg', 'a/../../1.jpg', '..\\1.jpg', 'http://example.org/%2e%2e/1.jpg', 'gone.jpg', 'a/2.jpg'])
+@pytest.mark.parametrize('name', ['../out.jpg', '../photos/..', '..', 'gone.jpg', 'a/2.jpg', '../2.jpg'])
 def test_names_that_lead_out_or_to_another_photo_are_left_out(name, tmp_path):
     "2.jpg is another photo of the list: a name that ends in it cannot mean it, too."
+    Image.new('RGB', (120, 90)).save(tmp_path/'out.jpg')
     _, after, told = changed(tmp_path, lambda d: d['images'][0].update(file_name=name))
     assert set(after.files.tolist()) == {'2.jpg', '3.jpg'} and '2 people whose photo' in told
 

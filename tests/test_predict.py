@@ -3,6 +3,7 @@ import json
 import numpy as np, pytest
 from PIL import Image
 from sshpe.cli import main
+from sshpe.data.boxes import boxes_by_photo
 from sshpe.data.registry import load
 from sshpe.errors import InputError
 from sshpe.runs import predictions, result
@@ -61,13 +62,13 @@ def test_boxes_are_found_by_name_and_by_number_and_by_certainty(tmp_path):
     for entries in ([box | dict(image_id=139, score=.9)], [box | dict(file_name='x/000000000139.jpg', score=.9)],
                     dict(images=[dict(id=7, file_name='000000000139.jpg')], annotations=[box | dict(image_id=7)])):
         (tmp_path/'b.json').write_text(json.dumps(entries))
-        (photo, (_, boxes)), = predictions.boxes_of(tmp_path/'b.json', files).items()
+        (photo, (_, boxes)), = boxes_by_photo(tmp_path/'b.json', files)[0].items()
         assert photo == files[0] and boxes[0][0] == (1, 2, 3, 4)
     (tmp_path/'b.json').write_text(json.dumps([box | dict(image_id='cat', score=s) for s in (.2, .6)] + [box | dict(image_id='cat', category_id=17)]))
-    assert [s for _, s in predictions.boxes_of(f'{tmp_path}/b.json:0.5', files)[files[1]][1]] == [.6]
+    assert [s for _, s in boxes_by_photo(f'{tmp_path}/b.json:0.5', files)[0][files[1]][1]] == [.6]
     for bad, word in (([dict(bbox=[1, 2, 3], image_id=139)], 'box 1 needs'), ([box | dict(image_id=5)], 'none of its boxes')):
         (tmp_path/'b.json').write_text(json.dumps(bad))
-        with pytest.raises(InputError, match=word): predictions.boxes_of(tmp_path/'b.json', files)
+        with pytest.raises(InputError, match=word): boxes_by_photo(tmp_path/'b.json', files)
 
 def test_uncertainties_come_from_looks_that_differ(here, x):
     files = predictions.files_of([here/'sticks/val'])[:5]

@@ -218,3 +218,11 @@ def test_missing_key(tmp_path):
 def test_fingerprint_is_in_the_split():
     p = crowd([2, 3])
     assert draw_split(p, 2).mark == fingerprint(p)
+
+
+def test_more_labels_move_people_from_one_side_to_the_other():
+    from sshpe.data.split import Split, with_labels
+    s = Split((5, 2), (9, 7, 1), 'd', 'm')
+    assert with_labels(s, [7, 9]) == Split((5, 2, 7, 9), (1,), 'd', 'm')
+    for wrong in ([], [5], [7, 7], [4]):
+        with pytest.raises(InputError, match='nobody twice'): with_labels(s, wrong)

@@ -30,8 +30,9 @@ def test_the_file_has_what_its_readers_need(here, capsys):
 
 def test_doubt_first(here, capsys):
     d, _ = made(here, capsys, 'doubt.json', '--tau', '0.01', '--sort', 'doubt')
-    doubt = [np.mean(a['uncertainties']) for a in d['annotations']]
-    assert (np.diff(doubt) <= 1e-4).all() and doubt[0] > doubt[-1]
+    doubt = [np.mean(np.divide(a['uncertainties'], np.maximum(a['scores'], 1e-3))) for a in d['annotations']]   # of the peak
+    assert (np.diff([a['doubt'] for a in d['annotations']]) <= 0).all() and doubt[0] > doubt[-1]
+    assert [a['doubt'] for a in d['annotations']] == pytest.approx(doubt, rel=.05)
     plain, _ = made(here, capsys, 'plain.json', '--tau', '0.01')
     assert sorted(map(json.dumps, plain['annotations'])) == sorted(map(json.dumps, d['annotations'])) and plain != d
     with pytest.raises(InputError, match="'doubt'"): result.pseudo_labels(result.load(here/'run', 'cpu'), None, sort='doupt')
@@ -48,3 +49,14 @@ def test_where_nothing_passes_the_reason_and_gates_that_keep_some(here, capsys):
         assert again['info']['kept'] == n > 0
     shares = [n/d['info']['joints'] for n in taus.values()]
     assert np.allclose(shares, (.25, .5, .75), atol=.08)
+
+def test_one_look_knows_no_doubt(here, capsys):
+    from dataclasses import replace
+    from sshpe.data.registry import load
+    x, val = result.load(here/'run', 'cpu'), load('people', here/'sticks', 'val')
+    once = replace(x, recipe=replace(x.recipe, n_weak=1, K=0))
+    with pytest.raises(InputError, match='looks once at each person.*views=8'): result.pseudo_labels(once, val, sort='doubt')
+    d = result.pseudo_labels(once, val, sort='doubt', views=4)
+    assert min(a['doubt'] for a in d['annotations']) > 0 and (np.diff([a['doubt'] for a in d['annotations']]) <= 0).all()
+    assert sorted(a['id'] for a in d['annotations']) == sorted(val.ann_ids.tolist())
+    made(here, capsys, 'views.json', '--sort', 'doubt', '--views', '3')

@@ -224,7 +224,7 @@ def test_all_labels_are_fine_for_supervised(config):
 def photos(tmp_path_factory):
     "Photos whose people nobody has labelled: a folder of crops, and a detector's json on photos of another data set."
     from sshpe.data.toy import stick_people
-    root = stick_people(tmp_path_factory.mktemp('more'), 2, 12)
+    root = stick_people(tmp_path_factory.mktemp('more'), 2, 12, seed=1)
     people = load('people', root, 'val')
     f = root / 'boxes.json'
     f.write_text(json.dumps([dict(image_id=int(i), category_id=1, bbox=b.tolist(), score=.9) for i, b in zip(people.image_ids, people.boxes)]))
@@ -437,9 +437,29 @@ def test_true_boxes_found_by_a_detector_give_the_same_answers(done, sticks, seen
 
 def test_portions_change_nothing(done, sticks, seen):
     x, people = result.load(done.where, 'cpu'), load('people', sticks, 'val', boxes=seen)
-    once, often = (result.passing(x.networks, people, x.preset, x.skeleton.flip, n) for n in (99, 5))
+    (once, rows), (often, same) = (result.passing(x.networks, people, x.preset, x.skeleton.flip, n) for n in (99, 5))
+    assert rows.tolist() == same.tolist() == list(range(len(people)))
     for k in once:
         for a, b in zip(once[k], often[k]): np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_broken_photo_costs_nobody_else_an_answer(done, sticks, seen, tmp_path):
+    import shutil
+    shutil.copytree(sticks, tmp_path / 's')
+    (tmp_path / 's/val/000002.png').write_bytes((sticks / 'val/000002.png').read_bytes()[:200])   # its header is whole
+    x, people = result.load(done.where, 'cpu'), load('people', tmp_path / 's', 'val', boxes=seen)
+    with pytest.warns(UserWarning, match='1 photo that cannot be decoded'): m = result.evaluate(x, people, tmp_path / 'out')
+    fine, whole = (json.loads((d / f'results-{x.best}.json').read_text()) for d in (tmp_path / 'out', done.where))
+    assert m['people'] == 19 - 2 and {r['image_id'] for r in fine} == {*range(1, 17)} - {2}
+    theirs = {r['image_id']: r['keypoints'] for r in whole}
+    for r in fine: np.testing.assert_allclose(r['keypoints'], theirs[r['image_id']], atol=2e-3)
+
+
+@pytest.mark.parametrize('n', [1, 8, 20])
+def test_a_diagnosis_of_any_number_of_people(done, sticks, n):
+    from sshpe.runs.diagnose import diagnose, table
+    found = diagnose(result.load(done.where, 'cpu'), load('people', sticks, 'train')[:n])
+    assert 0 <= found['pool']['kept'] <= 1 and np.isfinite(list(found['target'].values())).all() and table(found)
 
 
 # notebooks as programs

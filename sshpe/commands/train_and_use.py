@@ -63,15 +63,18 @@ def said_now_and_then(seconds:float=5, # between two lines
 def predict(a): # the parsed options
     "Keypoints of people in photos and videos, as COCO results and drawn; raises `InputError` where photos and boxes do not match, or none can be read."
     from sshpe.evaluate.metrics import write_results
+    from sshpe.data.boxes import boxes_by_photo
     from sshpe.runs import predictions, result
     boxes = [box(b) for b in a.box]
     need(not boxes or len(boxes) == len(a.photo) or len(a.photo) == 1, f'{len(a.photo)} photos and {len(boxes)} boxes: give one --box for each photo, or none.')
     x, files = result.load(a.run, a.device), predictions.files_of(a.photo)
     given = {}
     for i, b in enumerate(boxes): given.setdefault(files[i%len(files)], (i+1, []))[1].append((b, 1.))
-    given = given or (predictions.boxes_of(a.boxes, files) if a.boxes else None)
     videos = []
-    looks = predictions.looks(files, given, a.every, videos.append)
+    if a.boxes and not given:
+        given, odd = boxes_by_photo(a.boxes, files)
+        videos += [odd.line]*bool(odd)
+    looks = predictions.looks(files, given or None, a.every, videos.append)
     drawn = predictions.Pictures(a.draw, x.skeleton) if a.draw else None
     found, problems = predictions.predictions(x, looks, a.batch, a.views, drawn, said_now_and_then())
     path = write_results(Path(a.out)/'results.json', found)
@@ -97,7 +100,7 @@ def pseudo_label(a): # the parsed options
     from sshpe.files import write_atomic
     from sshpe.data.registry import load
     need(not Path(a.out).exists(), f'{a.out} exists: choose another --out.')
-    d = result.pseudo_labels(result.load(a.run, a.device), load(a.data, a.root or None, a.split, **how_of(a)), a.tau, a.sort)
+    d = result.pseudo_labels(result.load(a.run, a.device), load(a.data, a.root or None, a.split, **how_of(a)), a.tau, a.sort, a.views)
     write_atomic(a.out, json.dumps(d))
     print(f'{len(d["annotations"]):,} people, {d["info"]["kept"]:,} of {d["info"]["joints"]:,} joints -> {a.out}')
     if why := result.why_none_passed(d['info']): print(why, file=sys.stderr)
@@ -162,6 +165,7 @@ def add_labelling(add): # function that adds a command
     "Adds `sshpe pseudo-label`."
     p = doing(add('pseudo-label', "a data set with the run's own labels, as COCO keypoint json"), pseudo_label); use(p); source(p, 'people', 'train')
     p.add_argument('--out', required=True, help='the file to write'); p.add_argument('--tau', type=float, default=None, help="joints with a score above it get a label [the recipe's]")
+    p.add_argument('--views', type=int, default=0, help="looks at each person, whose differences are the doubt [the recipe's]")
     p.add_argument('--sort', default='', help='doubt: those first whom a human should look at; score: the surest first [as they are listed]')
 
 # %% ../../nbs/components/commands/02_train_and_use.ipynb #a757429a

@@ -49,7 +49,7 @@ class People:
 
 # %% ../../nbs/components/data/02_people.ipynb #b458e6b1
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP') # of the forty that the library knows: fewer doors
-ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp') # of their files
+ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.jpe', '.jfif') # of their files
 READ = 'JPEG, PNG, WebP, TIFF and BMP are read, GIF, HEIC, AVIF and raw formats are not'
 MAX_PIXELS = int(os.environ.get('SSHPE_PIXELS') or 2**28) # of a photo; more are refused
 Image.MAX_IMAGE_PIXELS = None # the library's limit, in favour of ours

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['UNITS', 'DRAW', 'WILD', 'PROTOCOLS', 'units', 'subset', 'rows_of', 'same_data', 'Pool', 'Split', 'draw_split',
-           'split_of_json', 'read_split', 'Protocol', 'draws']
+           'with_labels', 'split_of_json', 'read_split', 'Protocol', 'draws']
 
 # %% ../../nbs/components/data/11_split.ipynb #af897fa4
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
 from ..errors import choose, InputError, need
@@ -112,6 +112,14 @@ def draw_split(people:People, # with labels
     ids = lambda p, i: tuple(p.ann_ids[i].tolist())
     pools = tuple(Pool(p.name, fingerprint(p), ids(p, slice(None))) for p in others)
     return Split(ids(people, rows), ids(people, left), people.name, fingerprint(people), pools, seed, by)
+
+def with_labels(split:Split, # of a run
+                ids, # annotation ids of unlabelled people
+               )->Split:
+    "The split after somebody has labelled more of its people; raises `InputError` where they are not among its unlabelled ones."
+    new = tuple(ids)
+    need(new and len(set(new)) == len(new) and set(new) <= set(split.unlabelled), 'who is labelled now must be among the unlabelled people of the split, nobody twice')
+    return replace(split, labelled=split.labelled+new, unlabelled=tuple(i for i in split.unlabelled if i not in set(new)))
 
 # %% ../../nbs/components/data/11_split.ipynb #9f1edfc4
 def split_of_json(d:dict)->Split: # what the json holds

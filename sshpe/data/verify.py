@@ -83,7 +83,7 @@ def survey(name:str, # of the data set
             p = load(name, root, split, **how)
         return p, (p.root, p.files, p.sizes), p.findings
     except InputError as e: said = getattr(e, 'problems', [str(e)])
-    photos, f = listed(root, split) if name in ('people', 'coco') else ((root, [], np.zeros((0, 2))), Findings())
+    photos, f = listed(root, split) if name in ('people', 'coco') and root.is_dir() else ((root, [], np.zeros((0, 2))), Findings())
     for s in said: f.note(kind_of(s), [s])
     return None, photos, f
 
@@ -96,7 +96,7 @@ def split_report(name:str, # of the data set
                 )->dict: # usable, needed, people, photos, missing, problems, notes
     "What of a split is there, what is odd about it, and whether it can be used."
     facts, root = FACTS[name], Path(root)
-    gone = [p for p in facts.splits[split] if not any(next(root.glob(s), None) for s in p.path.split('|'))]
+    gone = [p for p in facts.splits[split] if root.is_dir() and not any(next(root.glob(s), None) for s in p.path.split('|'))]
     missing = [dict(path=p.path.replace('|', ' or '), archive=p.archive, page=facts.page) for p in gone]
     out = dict(usable=False, needed=split in facts.needed, people=None, photos=0, missing=missing, problems={}, notes=[])
     if gone: return out
@@ -113,7 +113,7 @@ def split_report(name:str, # of the data set
 
 # %% ../../nbs/components/data/10a_verify.ipynb #948c1b58
 def verify(name:str, # of the data set
-           root='', # its folder; '' = the shipped people
+           root='', # its folder, or its only json; '' = the shipped people
            splits=(), # only these; () = all
            decode:bool=False, # look at every pixel of every photo
            **how, # bad, category, …, see `load`
@@ -122,9 +122,9 @@ def verify(name:str, # of the data set
     facts = FACTS[choose(name, FACTS, 'data set')]
     need(root or name == 'people', f'data {name!r} needs its folder: give root')
     root = expanded(root or shipped())
-    need(root.is_dir(), f'there is no folder {root}')
+    need(root.is_dir() or root.is_file() and name in ('people', 'coco'), f'there is no folder {root}')
     for s in splits: choose(s, facts.splits, f'split of {name}')
-    found = {s: split_report(name, root, s, decode, **how) for s in splits or facts.splits}
+    found = {s: split_report(name, root, s, decode, **how) for s in splits or (facts.splits if root.is_dir() else facts.needed)}
     return dict(data=name, root=str(root), usable=all(found[s]['usable'] for s in splits or facts.needed), splits=found)
 
 # %% ../../nbs/components/data/10a_verify.ipynb #200024c6

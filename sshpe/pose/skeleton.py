@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['COCO17', 'LETTERS', 'WORDS', 'SIDES', 'MEAN_SIGMA', 'LSP14', 'META7', 'Skeleton', 'normal_name', 'meanings',
-           'mirror_pairs', 'known_sigmas', 'same_joints', 'in_order_of', 'remarks', 'joint_map']
+           'mirror_pairs', 'known_sigmas', 'same_joints', 'in_order_of', 'alone', 'remarks', 'joint_map']
 
 # %% ../../nbs/components/pose/01_skeleton.ipynb #ca4cb47a
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from ..errors import InputError, need
@@ -108,10 +109,24 @@ def in_order_of(theirs:Skeleton, # J joints
     return replace(ours, sigmas=tuple(theirs.sigmas[i] for i in order) if theirs.sigmas else (), assumed=assumed)
 
 # %% ../../nbs/components/pose/01_skeleton.ipynb #fe4730e9
+def alone(s:Skeleton, # any
+         )->list: # of names
+    "Joints without a mirror pair that may have one: with a side in the name, or one of several with the same name and a number."
+    paired = {j for p in s.pairs for j in p}
+    names = [n for j, n in enumerate(s.joints) if j not in paired]
+    stem = lambda n: re.sub(r'\d+', '', normal_name(n)) if re.search(r'\d', n) else ''
+    often = Counter(map(stem, names))
+    sided = dict(zip(s.joints, (side for side, _ in meanings(s.joints))))
+    return [n for n in names if sided[n] or stem(n) and often[stem(n)] > 1]
+
 def remarks(s:Skeleton, # any
            )->list: # of sentences
     "What somebody who uses these joints must know: that nothing can be mirrored, or that sigmas are assumed; and the way out."
     said = []
+    if s.pairs and (odd := alone(s)):
+        few = ', '.join(odd[:3]) + ', …'*(len(odd) > 3)
+        said.append(f'{len(odd)} of {len(s)} joints ({few}) have no mirror pair, and are taken to lie on the middle line: '
+                    'if they have partners, name them as flip_pairs="LEFT:RIGHT, …", or in the category; pairs that names tell need not be named')
     if not s.pairs and len(s) > 1:
         said.append('no joint names tell left from right, so no view is mirrored: name the pairs as flip_pairs="LEFT:RIGHT, …", or in the category')
     if s.assumed:

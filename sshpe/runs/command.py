@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['value', 'pairs', 'words', 'Parser', 'options', 'train_options', 'how_of', 'config_of', 'terminable', 'exit_code',
-           'train', 'scores']
+           'base_followed', 'train', 'scores']
 
 # %% ../../nbs/components/runs/06_command.ipynb #1b032f7e
 import argparse, ast, os, signal, sys, threading
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from ..errors import InputError, choose, need
 from . import run
 from .log import per_student
@@ -112,6 +112,20 @@ def exit_code(job, # function without arguments
         print(f'sshpe: {e}', file=sys.stderr); return 1
     return 0
 
+# %% ../../nbs/components/runs/06_command.ipynb #b8fe67fb
+@contextmanager
+def base_followed(c:run.Config, # the run's parameters
+                  where, # its folder
+                 ):
+    "While the block runs, say the log of the baseline that is trained for it."
+    from sshpe.runs import compare, notebook
+    steps = lambda: run.facts(where).get('steps', 0) if (where/'config.json').exists() else 0
+    def log(): # nothing before the run knows its steps, and nothing of a baseline that was finished before
+        base = compare.baseline_folder(replace(c, out=str(where)), steps())
+        return where/'none' if (base/'metrics.json').exists() else base/'log.csv'
+    if not c.compare: yield; return
+    with notebook.following(log, lambda text: print(f'{c.compare}: {text}', flush=True), steps): yield
+
 # %% ../../nbs/components/runs/06_command.ipynb #a2fa508e
 def train(c:run.Config, # the run's parameters
          ):
@@ -123,7 +137,7 @@ def train(c:run.Config, # the run's parameters
     print(f'{c.recipe}, {whose}, preset {c.preset}, seed {c.seed} -> {where}' + (' (goes on)' if known else ''), flush=True)
     facts = lambda: run.facts(where) if (where/'config.json').exists() else {}
     means = lambda rows: per_student(rows, facts().get('recipe', {}))
-    with notebook.following(where/'log.csv', lambda text: print(text, flush=True), lambda: facts().get('steps', 0), means):
+    with base_followed(c, where), notebook.following(where/'log.csv', lambda text: print(text, flush=True), lambda: facts().get('steps', 0), means, lambda: facts().get('plan', [])):
         try: notebook.execute(run.home()/'nbs/runs/train.ipynb', where/'train.ipynb', {**asdict(c), 'out': str(where)})
         except notebook.Failed as e: raise notebook.Failed(f'{e}; the same command goes on from the last checkpoint') from e
         except KeyboardInterrupt: raise KeyboardInterrupt('stopped; the state is saved, and the same command goes on from there' if (where/'state.pt').exists() else '') from None

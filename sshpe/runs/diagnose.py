@@ -63,14 +63,14 @@ def shares_of(agree)->dict: return dict(agree=float(agree[0]/agree[1].clamp(min=
 # %% ../../nbs/components/runs/05_diagnose.ipynb #eb188208
 def diagnose(x, # a `Result`
              people, # whom it is asked about; their labels are used for counting only
-             n:int=16, # people at a time
+             n:int=16, # people at a time, at most
              seed:int=0, # of views and perturbations
             )->dict: # what -> {name: value}
     "The state of a run's pseudo-labels, in numbers."
     setup, student = x.setup, list(x.networks.values())[0]
     s, counts, learnt = build_store(people, x.preset.size, x.recipe.canvas_margin), [{}, {}], []
-    for i in range(0, len(s)-n+1, n):
-        b = fetch(s, filled(np.arange(i, i+n), x.recipe), x.teachers[0].head.weight.device)
+    for rows in np.array_split(np.arange(len(s)), -(-len(s)//n)):
+        b = fetch(s, filled(rows, x.recipe), x.teachers[0].head.weight.device)
         views = draw_views(b, setup, key=(seed, 'diagnose'))
         answers = ask_teachers(active_teachers(x.teachers, x.recipe), views, b, setup, key=(seed,))
         pseudo = aggregate(answers, x.recipe)

@@ -101,17 +101,22 @@ def leave_nothing(part, # the notebook that papermill wrote
 
 # %% ../../nbs/components/runs/02_notebook.ipynb #d5fa609a
 @contextmanager
-def following(path, # log.csv of the run
+def following(path, # log.csv of the run, or a function that tells it
               say, # called with each new line of text
               steps=lambda: 0, # how many steps there will be, once that is known
               shown=list, # what is said of the log: rows -> rows
+              first=list, # lines that are said before the log, once there are any
               every:float=.5, # seconds between looks
              ):
     "Say the log's new lines while the block runs."
-    done, last = threading.Event(), max((r['step'] for r in read_log(path)), default=-1)
+    log = lambda: read_log(path() if callable(path) else path)
+    done, last, told = threading.Event(), max((r['step'] for r in log()), default=-1), []
     def new():
         nonlocal last
-        rows = read_log(path)
+        if not told:
+            told.extend(first())
+            for text in told: say(text)
+        rows = log()
         last = min(last, max((r['step'] for r in rows), default=-1))
         for r in rows:
             if r['step'] > last: say(line(*shown([r]), steps()))

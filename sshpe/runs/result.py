@@ -22,7 +22,6 @@ from ..data.coco import read_coco
 from ..data.mend import in_joints_of
 from ..data.crops import build_store, whole
 from ..data.people import open_photo
-from ..data.registry import load as load_people
 from ..evaluate.detected import detected_ap, results, upload
 from ..pose.heatmap import decode
 from ..models.device import device_of
@@ -33,7 +32,8 @@ from ..evaluate.metrics import write_results
 from ..data.split import read_split
 from ..models.posenet import build
 from ..pose.skeleton import Skeleton
-from .training import network_answers, headline, in_photos, others, remembered, score
+from .predictions import asked_often
+from .training import network_answers, headline, in_photos, others, people as people_of_run, remembered, score
 from ..ssl.pseudo import filled
 
 # %% ../../nbs/components/runs/04_result.ipynb #075bdf34
@@ -99,7 +99,7 @@ def evaluate(x:Result, # a finished run
         need((people.keypoints[...,2] > 0).any(), f'{people.name} has no labelled joint to compare with.')
         people = whole(people, lambda d: build_store(d, x.preset.size, 1., workers=4))
         m = score(network_answers(x.networks, people, x.preset, x.skeleton.flip if flip else None), people, where)
-    m = run.as_plain(dict(data=people.name, people=len(people), flip=flip, boxes='detected' if found else 'true', **m))
+    m = run.as_plain(dict(data=people.name, people=len(people), flip=flip, boxes='detected' if found else 'true') | m)
     write_atomic(Path(where)/'metrics.json', json.dumps(m, indent=1))
     return m
 
@@ -108,14 +108,17 @@ def passing(nets:dict, # name -> network
             people, # People
             p, # Preset
             flip=None, # `Skeleton.flip`: average with the mirrored picture
-            portion:int=4096, # people at a time
-           )->dict: # name -> keypoints (N,J,2) in photo pixels, scores (N,J)
-    "What each network, and the ensemble, says about many people, without keeping crops."
-    out = {}
-    for i in range(0, len(people), portion):
-        with tempfile.TemporaryDirectory() as cache: found = network_answers(nets, people[i:i+portion], p, flip, cache)
+            portion:int=4096, # people at a time, at most
+           )->tuple: # name -> keypoints (M,J,2) in photo pixels, scores (M,J); (M,) rows of those whose photos can be decoded
+    "What each network, and the ensemble, says about many people, without keeping crops; raises `InputError` where no photo can be decoded."
+    out, rows = {}, []
+    for part in np.array_split(np.arange(len(people)), -(-len(people)//portion)):
+        with tempfile.TemporaryDirectory() as cache:
+            some = whole(people[part], lambda d: build_store(d, p.size, 1., cache, workers=4))
+            found = network_answers(nets, some, p, flip, cache)
+        rows.append(part[np.isin(people.ann_ids[part], some.ann_ids)])
         for k, a in found.items(): out.setdefault(k, []).append(a)
-    return {k: tuple(np.concatenate(c) for c in zip(*v)) for k, v in out.items()}
+    return {k: tuple(np.concatenate(c) for c in zip(*v)) for k, v in out.items()}, np.concatenate(rows)
 
 def detected_scores(x:Result, # a finished run
                     people, # People with a detector's boxes and scores
@@ -123,11 +126,12 @@ def detected_scores(x:Result, # a finished run
                     flip:bool, # average with the mirrored picture
                    )->dict: # networks, headline, upload
     "Write results files for a detector's people, and score them if their photos are labelled."
-    said = passing(x.networks, people, x.preset, x.skeleton.flip if flip else None)
+    said, rows = passing(x.networks, people, x.preset, x.skeleton.flip if flip else None)
+    people = people[rows]
     found = {k: results(people, *a, x.preset.size) for k, a in said.items()}
     for k, r in found.items(): write_results(where/f'results-{k}.json', r)
     split = people.name.removesuffix('-boxes').partition('-')[2].removesuffix('2017') + '2017'*people.root.name.endswith('2017')
-    m = dict(networks={}, headline={}, upload=str(upload(where, split, x.recipe.name, found[x.best])))
+    m = dict(people=len(people), networks={}, headline={}, upload=str(upload(where, split, x.recipe.name, found[x.best])))
     if people.annotations is None: return m
     truth = in_joints_of(read_coco(people.annotations, people.root, **people.how), x.skeleton, str(x.where))
     networks = {k: detected_ap(truth, r) for k, r in found.items()}
@@ -177,14 +181,17 @@ def find(x:Result, # a finished run
 def opinions(x:Result, # a finished run
              people, # People
              batch:int=32, # people at a time
+             views:int=0, # looks at each person by the students; 0: the teachers', as many as the recipe has
             )->tuple: # keypoints (N,J,2) in photo pixels, scores (N,J), uncertainties (N,J)
-    "What the teachers say about everyone."
-    r, p, out = x.recipe, x.preset, []
+    "What the teachers, or the students in many looks, say about everyone."
+    r, p, nets, out = x.recipe, x.preset, x.teachers, []
+    if views: nets = [f for k, f in x.networks.items() if k.startswith('student')]; r = asked_often(r, views, len(nets))
+    setup = Setup(r, p, x.skeleton.flip)
     s = build_store(people, p.size, r.canvas_margin, workers=4)
-    device = x.teachers[0].head.weight.device
+    device = nets[0].head.weight.device
     for i in range(0, len(s), batch):
         rows = np.arange(i, min(i+batch, len(s)))
-        o, _ = pseudo.pseudo_labels(x.teachers, fetch(s, filled(rows, r), device), x.setup, key=(0,))
+        o, _ = pseudo.pseudo_labels(nets, fetch(s, filled(rows, r), device), setup, key=(0,))
         surer = o.u.argmin(0)[None,...]
         select = len(o.u) > 1 and np.isfinite(r.margin)
         P = o.P.gather(0, surer[...,None,None].expand(1, *o.P.shape[1:]))[0] if select else o.P.mean(0)
@@ -204,7 +211,8 @@ def annotation(id:int, # of the person
               )->dict:
     "A person as COCO's files have it, with a score as detectors give it, and what each joint's label is worth."
     coco = dict(id=id, image_id=image, category_id=1, iscrowd=0, bbox=box, area=area, segmentation=[], num_keypoints=int((k[:,2] > 0).sum()), keypoints=k.ravel().tolist())
-    return coco | dict(score=round(float(s.mean()), 4), doubt=round(float(u.mean()), 4), scores=s.round(4).tolist(), uncertainties=u.round(4).tolist())
+    doubt = float((u/s.clip(1e-3)).mean()) # of the peak: a faint one varies little, and is not sure for that
+    return coco | dict(score=round(float(s.mean()), 4), doubt=round(doubt, 4), scores=s.round(4).tolist(), uncertainties=u.round(4).tolist())
 
 def gates(s, # (n,) scores of joints in their photos
           shares=(.25, .5, .75), # of them
@@ -220,10 +228,13 @@ def pseudo_labels(x:Result, # a finished run
                   people, # People
                   tau:float|None=None, # joints with a score above it get a label; None: the recipe's
                   sort:str='', # one of `LABEL_ORDERS`
+                  views:int=0, # see `opinions`
                  )->dict: # a COCO keypoint file
     "Pseudo-labels as COCO annotations, with `scores` and `uncertainties` for each joint; raises `InputError` for an unknown order."
     order = dict(doubt=lambda a: -a['doubt'], score=lambda a: -a['score']).get(choose(sort, LABEL_ORDERS, 'order'), lambda a: 0)
-    tau, (xy, s, u) = x.recipe.tau if tau is None else tau, opinions(x, people)
+    one = sort == 'doubt' and not views and x.recipe.n_pooled < 2
+    need(not one, f'{x.recipe.name} looks once at each person, and doubt is how much looks differ: ask for more (views=8), or sort by score.')
+    tau, (xy, s, u) = x.recipe.tau if tau is None else tau, opinions(x, people, views=views)
     W, H = people.sizes.T[...,None]
     inside = (xy >= 0).all(-1) & (xy[...,0] <= W-1) & (xy[...,1] <= H-1)
     v = 2*((s > tau) & inside)
@@ -281,7 +292,7 @@ def unlabelled(x:Result, # a finished run
               )->object: # Store
     "The people whose labels a run did not use, on canvases that are wide enough for any of its views."
     c = run.config(run.facts(x.where)['config'])
-    train = load_people(c.data, c.root or None, **c.how)
-    pools = train, *others(c, train)
+    train, val = people_of_run(c)
+    pools = train, *others(c, train, val)
     for people, rows in zip(pools, read_split(x.where/'split.json').rows(*pools)[1:]):
         if len(rows): return build_store(people[rows[:64]], x.preset.size, margin)

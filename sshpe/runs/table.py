@@ -37,6 +37,7 @@ def decides(f:dict, # config.json
            )->dict:
     "What decides the result of supervised training, but for who is labelled."
     scale = {k: v for k, v in f.get('preset', {}).items() if k not in FREE and k != 'steps'}
+    if isinstance(w := scale.get('weights'), str): scale['weights'] = w.split(',')[0] # of two students, the first one's
     return dict(data=list(f.get('data', {}).items())[:2], seed=f['config'].get('seed'), steps=f.get('steps'), scale=scale or f['config'].get('preset'))
 
 # %% ../../nbs/components/runs/09b_table.ipynb #5275e1c1

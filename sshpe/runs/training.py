@@ -31,7 +31,8 @@ from ..ssl.methods import RECIPES, recipe
 from ..ssl.recipe import FORMER, KINDS, perturbations, possible, Preset, Recipe, revived
 from ..train.film import Film
 from ..train.recorder import points, Recorder, write_arrays
-from ..data.sources import people_of, REST, sources
+from ..data.sources import people_of, REST, sources, without
+from .plan import plan_lines
 
 # %% ../../nbs/components/runs/03_training.ipynb #f6357b91
 def settle(c:run.Config, # the run's parameters
@@ -62,9 +63,13 @@ def people(c:run.Config, # the run's parameters
 
 def others(c:run.Config, # the run's parameters
            train, # training People, who give the others their skeleton
+           val, # validation People
           )->list: # of People
-    "The unlabelled people who are not the rest of the training people."
-    return [people_of(s, c.data, c.root, train.skeleton, **c.how) for s in sources(c.unlabelled) if s.data != REST]
+    "The unlabelled people who are not the rest of the training people; those in a folder without the photos of either."
+    def one(s):
+        p = people_of(s, c.data, c.root, train.skeleton, **c.how)
+        return without(p, [train, val]) if s.data == 'folder' else p
+    return [one(s) for s in sources(c.unlabelled) if s.data != REST]
 
 def split_of(c:run.Config, # the run's parameters
              train, # training People
@@ -95,10 +100,8 @@ class Run:
     def skeleton(self): return self.train.skeleton
     def __repr__(self):
         s, n = self.where, sum(w.numel() for w in self.learner.students[0].parameters())
-        mine = self.train.name
-        whom = ' and '.join(p.name for p in [self.train]*bool(self.split.unlabelled) + self.more) or mine
-        return (f'{self.recipe.name}: {self.recipe.about}\n{len(self.lab):,} labelled {f"people of {mine} "*(whom != mine)}and '
-                f'{len(self.unl):,} unlabelled people of {whom}, {len(self.val):,} for validation\n'
+        lines = plan_lines(self.config, self.split, self.train, self.val, self.more)
+        return (f'{self.recipe.name}: {self.recipe.about}\n' + ''.join(f'{l}\n' for l in lines) +
                 f'{len(self.learner.students)} x {n/1e6:.1f} M weights, {self.learner.T:,} steps on {self.learner.device} in '
                 f'{precision_of(self.learner.device, self.preset.precision)}, {self.preset.layout}' + f', {self.config.processes} processes'*(self.config.processes > 1)
                 + ''.join(f'\n{t}' for t in dict.fromkeys(f.start['found'] for f in self.learner.students if 'found' in f.start)))
@@ -138,8 +141,8 @@ def facts_of(c, # the run's parameters
     starts = [f.start for f in learner.students]
     how = dict(recipe={k: v for k, v in run.as_plain(learner.r).items() if k != 'rows'}, preset=run.as_plain(learner.p), skeleton=asdict(learner.skeleton))
     photos = {k: photo_mark(s) for k, s in cut.items()}
-    notes = list(dict.fromkeys(n for d in data for n in d.notes))
-    return dict(config=run.as_json(c), steps=learner.T, **how, starts=starts, data=seen, notes=notes, photos=photos, labelled=len(learner.lab), unlabelled=len(learner.unl),
+    notes, plan = list(dict.fromkeys(n for d in data for n in d.notes)), plan_lines(c, split, *data[:2], data[2:])
+    return dict(config=run.as_json(c), steps=learner.T, **how, starts=starts, data=seen, plan=plan, notes=notes, photos=photos, labelled=len(learner.lab), unlabelled=len(learner.unl),
                 **on(learner), **run.origin())
 
 # %% ../../nbs/components/runs/03_training.ipynb #c675ef22
@@ -150,7 +153,7 @@ def assemble(c:run.Config, # the run's parameters
     (r, p), device = settle(c), device_of(device or c.device)
     train, val = people(c)
     canvases, plain = (lambda d, m=m: build_store(d, p.size, m, workers=4) for m in (r.canvas_margin, 1.))
-    train, val, more = whole(train, canvases), whole(val, plain), [whole(d, canvases) for d in others(c, train)]
+    train, val, more = whole(train, canvases), whole(val, plain), [whole(d, canvases) for d in others(c, train, val)]
     split = split_of(c, train, more)
     lab, unl = stores(c, split, train, more, r, p)
     learner = Learner(r, p, lab, unl, train.skeleton, c.seed, device.type if device.index is None else str(device))

@@ -57,6 +57,8 @@ def config_from(argv, # texts: a run's folder, or options of `sshpe train`
     from sshpe.runs.command import config_of, Parser, train_options
     p = Parser('python -m sshpe.runs.worker')
     train_options(p)
-    return config_of(p.parse_args(argv))
+    c = config_of(p.parse_args(argv))
+    need(not c.compare, 'compare is for `sshpe train`: a launcher trains one run, so train the supervised one by a command of its own.')
+    return c
 
 if __name__ == '__main__' and __spec__: main()  # a notebook has no spec
