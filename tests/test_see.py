@@ -35,8 +35,8 @@ SCENES = dict(one_row=[strip, [picture(f'p{i}') for i in range(6)], [graph('a'),
 
 def arranged(rows, W_, H_):
     "What the page's script makes of a scene."
-    plain = [[dict(name=p.name, width=p.width, height=p.height, axes=list(p.axes), picture='x' if p.picture is not None else None, grow=p.grow) for p in row] for row in rows]
-    js = (EXPLORE_FILES/'panels.js').read_text().replace('export default {render};', '')+f'console.log(JSON.stringify(arrange({json.dumps(plain)}, {W_}, {H_})));'
+    plain = [[dict(name=p.name, title=p.title, width=p.width, height=p.height, axes=list(p.axes), picture='x' if p.picture is not None else None, grow=p.grow) for p in row] for row in rows]
+    js = (EXPLORE_FILES/'places.js').read_text()+f'console.log(JSON.stringify(arrange({json.dumps(plain)}, {W_}, {H_})));'
     r = subprocess.run(['node', '--input-type=module', '-e', js], capture_output=True, text=True)
     assert r.returncode == 0, r.stderr
     return json.loads(r.stdout)

@@ -270,7 +270,7 @@ EXPLORE_FILES = Path(sshpe.__file__).parent/'explore'
 
 class Panels(anywidget.AnyWidget):
     "Draws rows of panels in the browser."
-    _esm, _css = (EXPLORE_FILES/f'panels.{kind}' for kind in ('js', 'css'))
+    _esm, _css = '\n'.join((EXPLORE_FILES/f'{name}.js').read_text() for name in ('places', 'panels')), EXPLORE_FILES/'panels.css'
     rows, pictures = T.List().tag(sync=True), T.Dict().tag(sync=True)
     tables = T.Dict({c: draw.table(c).tobytes() for c in QUANTITIES}).tag(sync=True)
     figures = T.List().tag(sync=True) # of (name, number or None, text, meaning)

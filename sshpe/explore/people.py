@@ -190,7 +190,7 @@ class PeopleState(State):
 # %% ../../nbs/components/explore/03_people.ipynb #c4814b41
 class PeopleExplorer(Explorer):
     "People from a data set or a photo, and networks that look at them."
-    State, STRIP = PeopleState, 18 # its state's class; people in the strip
+    State, STRIP = PeopleState, 14 # its state's class; people in the strip
     def __init__(self, nets, # a `Result`, a run's folder, or the name of a shipped one
                  data='people:val', # `People`, a `Store`, a source's line, or the path of a photo
                  **state): # fields of `State`
