@@ -336,6 +336,7 @@ def test_one_click_opens_an_explorer_that_fills_the_screen(app, name):
     app.wait_for_url(f'**/{name}.ipynb')
     kind = getattr(importlib.import_module(f'sshpe.explore.{name}'), ENTRIES[name].where.partition('.')[2])
     first = app.locator('.sshpe-lead, .sshpe-control-person').first
+    app.locator('.sshpe-stage canvas').first.wait_for()
     if name != 'label': Reader(app, kind)
     for (w, h), least in zip(((1366, 768), (1920, 1080)), LEAST[name]):
         app.set_viewport_size(dict(width=w, height=h))
