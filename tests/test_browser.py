@@ -345,6 +345,21 @@ def test_one_click_opens_an_explorer_that_fills_the_screen(app, name):
         assert covered(app) > least and app.evaluate('document.scrollingElement.scrollHeight <= innerHeight')
         assert (b := first.bounding_box())['y']+b['height'] < h
 
+def test_a_link_opens_what_was_seen(app, served):
+    app.locator('a#heatmaps').click()
+    r = Reader(app, HeatmapExplorer)
+    r.slide('tau', 7); r.choose('joint', 'left_knee')
+    r.root.locator('.sshpe-tool', has_text='link').click()
+    app.wait_for_url('**#*tau=*')
+    fragment = app.url.partition('#')[2]
+    assert fragment == r.e.link()
+    app.goto('about:blank')
+    app.goto(f'{served.partition("/?")[0]}/heatmaps#{fragment}')
+    code = app.locator('.sshpe-code code')
+    expect(code).to_have_text(r.e.code())
+    app.evaluate('location.hash = "tau=.45&joint=knee"')
+    expect(code).to_contain_text('tau=0.45'); expect(app.locator('.sshpe-status')).to_contain_text("joint='knee' cannot be chosen here.")
+
 def test_what_a_hand_does_in_the_application(app):
     "Undo, enlarging, zoom, files."
     app.locator('a#heatmaps').click()

@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from fastcore.docments import docments
 from ..pose import draw
 from ..errors import choose, InputError, need
+from .links import from_link, to_link
 from .panels import figure, Panels
 
 # %% ../../nbs/components/explore/02_base.ipynb #ff868e1c
@@ -101,7 +102,7 @@ class Explorer:
                  **state): # fields of `State` that differ from the defaults
         self.given, self.memory, self.panels, self.deaf = given, Memory(96), Panels(), True
         self.panels.on_msg(lambda _, m, buffers: self.hear(m))
-        self.first = self._state = self.State(**self.defaults())
+        self.first = self.opened = self._state = self.State(**self.defaults())
         self.controls = dressed(self.own_controls(), self.turned, about(self.State))
         self.past, self.future, self.moved, self.widget = [], [], ('', 0.), self.laid_out() # states; what moved last, and when
         begin = self.opening(self.wished(state))
@@ -175,7 +176,7 @@ def turned(self:Explorer, name:str, # field of the state
 def render(self:Explorer):
     "Show the state."
     self.rows, self.said = self.scene(self._state)
-    self.panels.show(self.rows, [(*f, self.MEANS.get(f[0], '')) for f in self.said], self.code()); self.tell()
+    self.panels.show(self.rows, [(*f, self.MEANS.get(f[0], '')) for f in self.said], self.code(), self.link()); self.tell()
 
 @patch
 def tell(self:Explorer, text:str='', # what is going on
@@ -210,6 +211,30 @@ def code(self:Explorer)->str:
 def _repr_mimebundle_(self:Explorer, **kw): # the widget where a kernel runs, otherwise the picture
     picture = base64.b64encode(self.png()).decode()
     return {**self.widget._repr_mimebundle_(**kw), 'text/plain': self.code(), 'image/png': picture}
+
+# %% ../../nbs/components/explore/02_base.ipynb #0146c3c0
+@patch
+def link(self:Explorer)->str:
+    "The state as the end of an address: whatever is not as such explorers, or this one, begin."
+    def told(k, v): return k in self.begins or v != getattr(self.first, k) or v != getattr(self.opened, k)
+    return to_link({k: v for k, v in self.state.items() if told(k, v)})
+
+@patch
+def open_link(self:Explorer, text:str): # the end of an address
+    "Show what an address says; what makes no sense is told, and stays as it is."
+    wanted, sorry = from_link(text, self.State)
+    try: self.set(**wanted)
+    except InputError: sorry += [s for k, v in wanted.items() if (s := self.refusal(k, v))]
+    sorry += [f'{k}={v} in the address: shown is {k}={self.state[k]}.' for k, v in wanted.items() if k == 'person' and v != self.state[k]]
+    if sorry: self.tell(' '.join(sorry))
+
+@patch
+def refusal(self:Explorer, name:str, # of a field
+            value, # what it shall be
+           )->str: # '' = it is
+    "Set one field, or say why not."
+    try: self.set(**{name: value}); return ''
+    except InputError as e: return str(e)
 
 # %% ../../nbs/components/explore/02_base.ipynb #a55e35f4
 @patch
@@ -271,7 +296,7 @@ def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
     "Something happened in the pictures."
     what = dict(next=lambda: self.step(1), previous=lambda: self.step(-1), pick=lambda: self.picked(m['panel'], m['xy']),
                 brush=lambda: self.brushed(m['panel'], m['box']), undo=lambda: self.back(self.past, self.future),
-                redo=lambda: self.back(self.future, self.past), reset=lambda: self.set(**asdict(self.opened)),
+                redo=lambda: self.back(self.future, self.past), link=lambda: self.open_link(m['text']), reset=lambda: self.set(**asdict(self.opened)),
                 joint=lambda: self.turn('joint', 1), more=lambda: self.turn(self.slider, 1), less=lambda: self.turn(self.slider, -1),
                 png=lambda: self.give('png', 'image/png', self.png()), csv=lambda: self.give('csv', 'text/csv', self.csv().encode()))
     what['joint back'] = lambda: self.turn('joint', -1)

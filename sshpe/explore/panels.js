@@ -279,6 +279,12 @@ async function copy(root, button) {
   try { await navigator.clipboard.writeText(root.code.textContent); button.textContent = 'copied'; }
   catch { getSelection().selectAllChildren(root.code); }   // where the browser forbids it: selected, ready to copy
 }
+async function send(model, button) {   // the address of what is shown
+  history.replaceState(null, '', '#' + model.get('link'));
+  try { await navigator.clipboard.writeText(location.href); button.textContent = 'copied'; }
+  catch { button.textContent = 'see the address bar'; }
+  setTimeout(() => { button.textContent = 'link'; }, 3000);
+}
 function save({file, kind}, data) {   // a file from the kernel
   const a = Object.assign(document.createElement('a'), {download: file, href: URL.createObjectURL(new Blob([data], {type: kind}))});
   a.click(); setTimeout(() => URL.revokeObjectURL(a.href), 10_000);
@@ -290,7 +296,9 @@ function tools(model, root) {
   const resize = by => () => { root.size = Math.max(.5, Math.min(3, root.size*by)); root.draw(); };
   does('A−', 'smaller panels', resize(1/1.15)).dataset.tool = 'smaller'; does('A+', 'larger panels', resize(1.15)).dataset.tool = 'larger';
   does('whole', 'whole pictures again (0)', () => HERE[0](root)); does('PNG', 'save the panels as a picture', () => model.send({event: 'png'}));
-  does('CSV', 'save the numbers as a table', () => model.send({event: 'csv'})); does('?', 'keys (?)', () => HERE['?'](root));
+  does('CSV', 'save the numbers as a table', () => model.send({event: 'csv'}));
+  root.link = does('link', 'copy the address of what is shown', e => send(model, e.target)); root.link.hidden = true;
+  does('?', 'keys (?)', () => HERE['?'](root));
 }
 function build(model, el) {
   const root = add(el, 'div', 'sshpe-panels');
@@ -314,10 +322,13 @@ function render({model, el}) {
   root.draw = anew => show(model, root, nodes, anew); root.top = () => (root.closest('.sshpe-explorer') || root).getBoundingClientRect().top + window.scrollY;
   const draw = () => root.draw(), tell = () => say(model, root), theme = new MutationObserver(draw), size = new ResizeObserver(() => requestAnimationFrame(draw));
   const get = (m, buffers) => m.file && save(m, buffers[0]), key = e => press(model, root, e);
+  const follow = () => location.hash.length > 1 && model.send({event: 'link', text: location.hash.slice(1)});   // opened by an address
   const begin = () => {   // colours are known once the page holds the element
     if (!el.isConnected) return requestAnimationFrame(begin);
     const home = root.closest('.sshpe-explorer') || root;
-    (root.app && !home.parentElement.closest('.sshpe-explorer') ? document : home).addEventListener('keydown', key);
+    const page = root.app && !home.parentElement.closest('.sshpe-explorer');   // the window is this explorer's
+    (page ? document : home).addEventListener('keydown', key);
+    if (page) { root.link.hidden = false; window.addEventListener('hashchange', follow); follow(); }
     theme.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light']}); size.observe(root); window.addEventListener('resize', draw);
     model.on('change:rows', draw); draw();
     if (root.app) root.focus({preventScroll: true});
@@ -326,6 +337,7 @@ function render({model, el}) {
   model.on('msg:custom', get); point(root, [], null, null); tell(); begin();
   return () => {
     theme.disconnect(); size.disconnect(); window.removeEventListener('resize', draw); document.removeEventListener('keydown', key);
+    window.removeEventListener('hashchange', follow);
     model.off('change:rows', draw); model.off('msg:custom', get); for (const k of said) model.off('change:' + k, tell);
   };
 }

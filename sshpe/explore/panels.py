@@ -274,7 +274,7 @@ class Panels(anywidget.AnyWidget):
     rows, pictures = T.List().tag(sync=True), T.Dict().tag(sync=True)
     tables = T.Dict({c: draw.table(c).tobytes() for c in QUANTITIES}).tag(sync=True)
     figures = T.List().tag(sync=True) # of (name, number or None, text, meaning)
-    status, code = T.Dict().tag(sync=True), T.Unicode().tag(sync=True)
+    status, code, link = T.Dict().tag(sync=True), T.Unicode().tag(sync=True), T.Unicode().tag(sync=True)
 
     def __init__(self, **kw): # as anywidget's
         super().__init__(**kw)
@@ -293,6 +293,7 @@ def show(self:Panels,
          rows, # of panels
          figures=(), # of (name, number or None, text), and perhaps what it means
          code:str='', # the call that shows the same
+         link:str='', # the same as the end of an address
         ):
     "Show something else, in one message."
     self.packed = {id(p): self.packed.get(id(p)) or (p, pack(p, self.named)) for row in rows for p in row}
@@ -301,4 +302,4 @@ def show(self:Panels,
     self.bank = {k: v for k, v in self.bank.items() if v[1] in used}
     with self.hold_sync():
         self.pictures, self.rows = {n: d for _, n, d in self.bank.values()}, rows
-        self.figures, self.code = [list(f) for f in figures], code
+        self.figures, self.code, self.link = [list(f) for f in figures], code, link
