@@ -383,9 +383,12 @@ def test_what_a_hand_does_in_the_application(app):
     lenses = lambda: r.panels.locator('[data-panel]').evaluate_all('nodes => nodes.filter(n => n.p.picture && n.p.frame).map(n => n.lens.k)')
     assert len(set(lenses())) == 1 and lenses()[0] > 2
     app.keyboard.press('0'); assert set(lenses()) == {1}; r.agree()
-    for tool, want in (('PNG', r.e.png()), ('CSV', r.e.csv().encode())):
+    for tool, want in (('PNG', r.e.png()), ('SVG', r.e.svg()), ('CSV', r.e.csv().encode())):
         with app.expect_download() as got: r.root.locator('.sshpe-tool', has_text=tool).click()
         assert Path(got.value.path()).read_bytes() == want and got.value.suggested_filename == f'heatmap.{tool.lower()}'
+    r.canvas('raw').hover()
+    with app.expect_download() as got: app.keyboard.press('e')
+    assert Path(got.value.path()).read_bytes() == r.e.svg('raw') and got.value.suggested_filename == 'heatmap-raw.svg'
     app.keyboard.press('?'); expect(app.locator('dialog.sshpe-help')).to_contain_text('undo'); app.keyboard.press('Escape')
     said = r.root.locator('.sshpe-control-tau')
     assert 'higher' in (said.get_attribute('title') or said.locator('[title]').first.get_attribute('title'))

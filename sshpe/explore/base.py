@@ -17,7 +17,7 @@ from fastcore.docments import docments
 from ..pose import draw
 from ..errors import choose, InputError, need
 from .links import from_link, to_link
-from .panels import figure, Panels
+from .panels import alone, figure, Panels
 
 # %% ../../nbs/components/explore/02_base.ipynb #ff868e1c
 @dataclass(frozen=True)
@@ -187,16 +187,19 @@ def tell(self:Explorer, text:str='', # what is going on
 
 # %% ../../nbs/components/explore/02_base.ipynb #d7e7481a
 @patch
-def figure(self:Explorer, **changes): # fields that differ from what is shown -> matplotlib figure
-    "The picture for paper; what is shown stays."
+def figure(self:Explorer, panel:str='', # the only one that is drawn; '' = all, with the figures below
+           **changes, # fields that differ from what is shown
+          ): # matplotlib figure
+    "The picture for paper; what is shown stays; raises `InputError` where there is no such panel."
     rows, said = self.scene(replace(self._state, **{k: plain(v) for k, v in changes.items()}))
     self.tell()
+    if panel: rows, said = [[alone(rows, panel)]], ()
     return figure(rows, '    '.join(text for _, _, text in said))
 
 @patch
-def png(self:Explorer, **changes)->bytes: # as `figure`
-    "The picture as the bytes of a file."
-    return draw.png(self.figure(**changes))
+def png(self:Explorer, panel:str='', **changes)->bytes: return draw.png(self.figure(panel, **changes)) # as `figure`
+@patch
+def svg(self:Explorer, panel:str='', **changes)->bytes: return draw.svg(self.figure(panel, **changes)) # as `figure`
 
 @patch
 def arguments(self:Explorer)->list: return [repr(g) for g in self.given] # of the call that makes it, as code
@@ -252,10 +255,11 @@ def csv(self:Explorer)->str:
 def give(self:Explorer, ending:str, # of the file's name
          kind:str, # its MIME type
          data:bytes, # what it holds
+         panel:str='', # which panel that is; '' = all
         ):
     "Offer a file to the reader's browser."
     name = type(self).__name__.removesuffix('Explorer').lower() or 'explorer'
-    self.panels.send(dict(file=f'{name}.{ending}', kind=kind), [data])
+    self.panels.send(dict(file=f'{name}{"-"*bool(panel)}{panel}.{ending}'.replace(' ', '-'), kind=kind), [data])
 
 # %% ../../nbs/components/explore/02_base.ipynb #26dcc41a
 SLIDERS = W.FloatSlider, W.IntSlider, W.FloatRangeSlider
@@ -294,11 +298,13 @@ def turn(self:Explorer, name:str, # a field with a slider or a list
 @patch
 def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
     "Something happened in the pictures."
+    one = m.get('panel', '')
     what = dict(next=lambda: self.step(1), previous=lambda: self.step(-1), pick=lambda: self.picked(m['panel'], m['xy']),
                 brush=lambda: self.brushed(m['panel'], m['box']), undo=lambda: self.back(self.past, self.future),
                 redo=lambda: self.back(self.future, self.past), link=lambda: self.open_link(m['text']), reset=lambda: self.set(**asdict(self.opened)),
                 joint=lambda: self.turn('joint', 1), more=lambda: self.turn(self.slider, 1), less=lambda: self.turn(self.slider, -1),
-                png=lambda: self.give('png', 'image/png', self.png()), csv=lambda: self.give('csv', 'text/csv', self.csv().encode()))
+                png=lambda: self.give('png', 'image/png', self.png(one), one), svg=lambda: self.give('svg', 'image/svg+xml', self.svg(one), one),
+                csv=lambda: self.give('csv', 'text/csv', self.csv().encode()))
     what['joint back'] = lambda: self.turn('joint', -1)
     try: what[m['event']]()
     except InputError as e: self.tell(str(e))

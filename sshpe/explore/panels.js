@@ -264,10 +264,11 @@ function say(model, root) {
 const KEYS = {n: 'next', p: 'previous', ArrowRight: 'next', ArrowLeft: 'previous', j: 'joint', J: 'joint back', '+': 'more', '=': 'more', '-': 'less',
               z: 'undo', Z: 'redo'};
 const HERE = {f: root => enlarge(root, root.over), 0: root => { root.lens = WHOLE; root.draw(); }, s: root => { root.smooth = !root.smooth; root.draw(); },
+              e: root => root.take('svg'), E: root => root.take('png'),
               '?': root => root.help.open ? root.help.close() : root.help.showModal()};
 const HELP = [['n  →', 'next person'], ['p  ←', 'previous person'], ['j  J', 'next joint, previous joint'], ['+  −', 'the marked control up, down'],
               ['z  Z', 'undo, redo'], ['f', 'enlarge the panel under the mouse, and back'], ['Esc', 'back'], ['0', 'whole pictures again'],
-              ['s', 'smooth or raw pixels'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
+              ['s', 'smooth or raw pixels'], ['e  E', 'save the panel under the mouse as SVG, as PNG'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
               ['double-click', 'enlarge a panel'], ['click', 'choose a person, a moment, τ in a histogram']];
 function press(model, root, e) {   // letters anywhere in the explorer, arrows on the pictures
   const typing = e.target.closest('input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable], .noUi-handle'), letter = e.key.length === 1;
@@ -295,7 +296,8 @@ function tools(model, root) {
   const does = (name, title, f) => Object.assign(add(root.tools, 'button', 'sshpe-tool', name), {title, onclick: f});
   const resize = by => () => { root.size = Math.max(.5, Math.min(3, root.size*by)); root.draw(); };
   does('A−', 'smaller panels', resize(1/1.15)).dataset.tool = 'smaller'; does('A+', 'larger panels', resize(1.15)).dataset.tool = 'larger';
-  does('whole', 'whole pictures again (0)', () => HERE[0](root)); does('PNG', 'save the panels as a picture', () => model.send({event: 'png'}));
+  does('whole', 'whole pictures again (0)', () => HERE[0](root)); does('PNG', 'save the page as a picture', () => model.send({event: 'png'}));
+  does('SVG', 'save the page as vectors', () => model.send({event: 'svg'}));
   does('CSV', 'save the numbers as a table', () => model.send({event: 'csv'}));
   root.link = does('link', 'copy the address of what is shown', e => send(model, e.target)); root.link.hidden = true;
   does('?', 'keys (?)', () => HERE['?'](root));
@@ -319,6 +321,7 @@ function build(model, el) {
 }
 function render({model, el}) {
   const root = build(model, el), nodes = new Map(), said = ['figures', 'status', 'code'];
+  root.take = event => root.over && model.send({event, panel: root.over.p.name});   // the panel under the mouse, as a file
   root.draw = anew => show(model, root, nodes, anew); root.top = () => (root.closest('.sshpe-explorer') || root).getBoundingClientRect().top + window.scrollY;
   const draw = () => root.draw(), tell = () => say(model, root), theme = new MutationObserver(draw), size = new ResizeObserver(() => requestAnimationFrame(draw));
   const get = (m, buffers) => m.file && save(m, buffers[0]), key = e => press(model, root, e);
