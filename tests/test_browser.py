@@ -1,5 +1,5 @@
 """The explorers as a reader meets them: each notebook in JupyterLab in a browser, and whatever its page shows equal to what the same call shows here."""
-import io, json, os, re, secrets, shutil, signal, subprocess, sys, time
+import importlib, io, json, os, re, secrets, shutil, signal, subprocess, sys, time
 from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from started import started
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.mix import MixExplorer
+from sshpe.explore.pages import ENTRIES
 from sshpe.explore.panels import blend, LEFT_MARGIN
 from sshpe.explore.runs import RunsExplorer
 from sshpe.explore.selection import SelectionExplorer
@@ -319,19 +320,45 @@ def app(served, browser):
     page.close()
     assert wrong == []
 
-SEEN = """() => { const area = (b, W, H) => Math.max(0, Math.min(b.right, W) - Math.max(b.left, 0))*Math.max(0, Math.min(b.bottom, H) - Math.max(b.top, 0));
-                  return [...document.querySelectorAll('.sshpe-stage canvas')].reduce((a, c) => a + area(c.getBoundingClientRect(), innerWidth, innerHeight), 0)
-                         /innerWidth/innerHeight; }"""
+def covered(page): # -> 0..1
+    "The share of the window that the boxes of the panels' pictures cover."
+    w, h = page.viewport_size['width'], page.viewport_size['height']
+    boxes = [c.bounding_box() for c in page.locator('.sshpe-stage canvas').all()]
+    side = lambda start, length, most: max(0, min(start+length, most)-max(start, 0))
+    return sum(side(b['x'], b['width'], w)*side(b['y'], b['height'], h) for b in boxes)/w/h
 
-@pytest.mark.parametrize('name, kind, least', [('heatmaps', HeatmapExplorer, .55), ('views', ViewsExplorer, .48), ('selection', SelectionExplorer, .5),
-                                               ('mix', MixExplorer, .45), ('teachers', TeachersExplorer, .35), ('runs', RunsExplorer, .5)])
-def test_one_click_opens_an_explorer_that_fills_the_screen(app, name, kind, least):
+LEAST = dict(heatmaps=(.64, .7), views=(.6, .65), selection=(.62, .68), mix=(.52, .65), teachers=(.49, .62), runs=(.65, .72), label=(.58, .62))
+
+@pytest.mark.parametrize('name', LEAST)
+def test_one_click_opens_an_explorer_that_fills_the_screen(app, name):
+    "In a small window and in a large one, with the main control in sight and nothing to scroll to."
     app.locator(f'a#{name}').click()
     app.wait_for_url(f'**/{name}.ipynb')
-    r = Reader(app, kind)
-    assert app.evaluate(SEEN) > least and app.evaluate('document.scrollingElement.scrollHeight <= innerHeight')
-    lead = r.root.locator('.sshpe-lead').bounding_box()
-    assert lead['y']+lead['height'] < 768
+    kind = getattr(importlib.import_module(f'sshpe.explore.{name}'), ENTRIES[name].where.partition('.')[2])
+    first = app.locator('.sshpe-lead, .sshpe-control-person').first
+    app.locator('.sshpe-stage canvas').first.wait_for()
+    if name != 'label': Reader(app, kind)
+    for (w, h), least in zip(((1366, 768), (1920, 1080)), LEAST[name]):
+        app.set_viewport_size(dict(width=w, height=h))
+        app.wait_for_function(f'Math.abs(document.querySelector(".sshpe-panels").getBoundingClientRect().right - {w}) < 20')
+        app.wait_for_timeout(500)
+        assert covered(app) > least and app.evaluate('document.scrollingElement.scrollHeight <= innerHeight')
+        assert (b := first.bounding_box())['y']+b['height'] < h
+
+def test_a_link_opens_what_was_seen(app, served):
+    app.locator('a#heatmaps').click()
+    r = Reader(app, HeatmapExplorer)
+    r.slide('tau', 7); r.choose('joint', 'left_knee')
+    r.root.locator('.sshpe-tool', has_text='link').click()
+    app.wait_for_url('**#*tau=*')
+    fragment = app.url.partition('#')[2]
+    assert fragment == r.e.link()
+    app.goto('about:blank')
+    app.goto(f'{served.partition("/?")[0]}/heatmaps#{fragment}')
+    code = app.locator('.sshpe-code code')
+    expect(code).to_have_text(r.e.code())
+    app.evaluate('location.hash = "tau=.45&joint=knee"')
+    expect(code).to_contain_text('tau=0.45'); expect(app.locator('.sshpe-status')).to_contain_text("joint='knee' cannot be chosen here.")
 
 def test_what_a_hand_does_in_the_application(app):
     "Undo, enlarging, zoom, files."
@@ -356,9 +383,12 @@ def test_what_a_hand_does_in_the_application(app):
     lenses = lambda: r.panels.locator('[data-panel]').evaluate_all('nodes => nodes.filter(n => n.p.picture && n.p.frame).map(n => n.lens.k)')
     assert len(set(lenses())) == 1 and lenses()[0] > 2
     app.keyboard.press('0'); assert set(lenses()) == {1}; r.agree()
-    for tool, want in (('PNG', r.e.png()), ('CSV', r.e.csv().encode())):
+    for tool, want in (('PNG', r.e.png()), ('SVG', r.e.svg()), ('CSV', r.e.csv().encode())):
         with app.expect_download() as got: r.root.locator('.sshpe-tool', has_text=tool).click()
         assert Path(got.value.path()).read_bytes() == want and got.value.suggested_filename == f'heatmap.{tool.lower()}'
+    r.canvas('raw').hover()
+    with app.expect_download() as got: app.keyboard.press('e')
+    assert Path(got.value.path()).read_bytes() == r.e.svg('raw') and got.value.suggested_filename == 'heatmap-raw.svg'
     app.keyboard.press('?'); expect(app.locator('dialog.sshpe-help')).to_contain_text('undo'); app.keyboard.press('Escape')
     said = r.root.locator('.sshpe-control-tau')
     assert 'higher' in (said.get_attribute('title') or said.locator('[title]').first.get_attribute('title'))

@@ -416,7 +416,7 @@ def test_teachers_figures(teachers, changes):
         pick = lambda H: H[r.joints.index(s['joint'])] if s['joint'] in r.joints else H.max(0)
         assert np.allclose(p.layers[0].values, pick(H), atol=1e-6) and (p.picture == r.pictures[s['person']]).all() and p.layers[0].opacity == (.4 if s['joint'] == 'all' else 1)*s['opacity'] and p.title == f'{who} {r.step[k]}'
         films = [q for row in e.rows for q in row if q.name in {f'film-{r.name}-{t}' for t in r.step}]
-        assert len(films) == min(9, len(r.step)) and sum(q.chosen for q in films) == 1 and films[0].title.startswith(network_name(r, s['film']))
+        assert len(films) == min(8, len(r.step)) and sum(q.chosen for q in films) == 1 and films[0].title.startswith(network_name(r, s['film']))
         for q in films:
             i = r.step.tolist().index(int(q.name.rpartition('-')[2]))
             assert np.allclose(q.layers[0].values, pick(r.heat[i,r.networks.index(network_name(r, s['film'])),s['person']]*r.top[i]/255), atol=1e-6)

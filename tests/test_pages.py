@@ -24,7 +24,7 @@ def test_every_explorer_has_a_tile():
 
 
 @pytest.mark.parametrize('words, meant', [
-    (['heatmap'], "did you mean 'heatmaps'?"), (['teachers', '--photo', PHOTO], 'takes no --photo: it takes --run'), (['label', '--run', 'supervised'], 'no --run'),
+    (['heatmap'], "did you mean 'heatmaps'?"), (['heatmap#person=3'], "did you mean 'heatmaps'?"), (['teachers', '--photo', PHOTO], 'takes no --photo: it takes --run'), (['label', '--run', 'supervised'], 'no --run'),
     (['--run', 'supervized'], "did you mean 'supervised'?"), (['--photo', 'no.jpg'], 'there is no photo no.jpg'), (['--port', 'x'], 'port')])
 def test_mistakes_cost_one_sentence(capsys, words, meant):
     code, err = main(['explore', *words]), capsys.readouterr().err

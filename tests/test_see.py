@@ -1,9 +1,12 @@
 "What makes an explorer easy to look at: where panels lie, undo, files to take along, tooltips, outlines, the joint that it opens on."
-import csv, io, json, os, shutil, subprocess
+import csv, io, json, os, re, shutil, subprocess, zlib
+from base64 import b64decode
 from dataclasses import dataclass, replace
+from xml.etree import ElementTree
 
 import ipywidgets as W, numpy as np, pytest
 from hypothesis import given, settings, strategies as st
+from PIL import Image
 
 from sshpe.data.registry import load
 from sshpe.errors import InputError
@@ -11,7 +14,7 @@ from sshpe.explore.base import about, Explorer, Slider, State
 from sshpe.explore.compare import Compare, DIFFERENCE_RGB
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.label import LabelExplorer
-from sshpe.explore.panels import chart, EXPLORE_FILES, lines, Mark, Panel, place, scale, view
+from sshpe.explore.panels import blend, chart, EXPLORE_FILES, lines, Mark, Panel, place, scale, view
 from sshpe.explore.pages import explorer
 from sshpe.explore.people import photo_boxes, doubted, networks, outlines
 from sshpe.explore.selection import joints_in, SelectionExplorer
@@ -35,8 +38,8 @@ SCENES = dict(one_row=[strip, [picture(f'p{i}') for i in range(6)], [graph('a'),
 
 def arranged(rows, W_, H_):
     "What the page's script makes of a scene."
-    plain = [[dict(name=p.name, width=p.width, height=p.height, axes=list(p.axes), picture='x' if p.picture is not None else None, grow=p.grow) for p in row] for row in rows]
-    js = (EXPLORE_FILES/'panels.js').read_text().replace('export default {render};', '')+f'console.log(JSON.stringify(arrange({json.dumps(plain)}, {W_}, {H_})));'
+    plain = [[dict(name=p.name, title=p.title, width=p.width, height=p.height, axes=list(p.axes), picture='x' if p.picture is not None else None, grow=p.grow) for p in row] for row in rows]
+    js = (EXPLORE_FILES/'places.js').read_text()+f'console.log(JSON.stringify(arrange({json.dumps(plain)}, {W_}, {H_})));'
     r = subprocess.run(['node', '--input-type=module', '-e', js], capture_output=True, text=True)
     assert r.returncode == 0, r.stderr
     return json.loads(r.stdout)
@@ -135,9 +138,35 @@ def test_numbers_to_take_along():
 def test_files_go_to_the_browser(monkeypatch):
     e, sent = Lamp(), []
     monkeypatch.setattr(e.panels, 'send', lambda content, buffers=None: sent.append((content, buffers)))
-    hear(e, 'png', 'csv')
-    assert [(c['file'], c['kind']) for c, _ in sent] == [('lamp.png', 'image/png'), ('lamp.csv', 'text/csv')]
+    hear(e, 'png', 'csv', 'svg'); e.hear(dict(event='svg', panel='c')); e.hear(dict(event='png', panel='d'))
+    assert [(c['file'], c['kind']) for c, _ in sent] == [('lamp.png', 'image/png'), ('lamp.csv', 'text/csv'), ('lamp.svg', 'image/svg+xml'), ('lamp-c.svg', 'image/svg+xml')]
+    assert "no panel 'd'" in e.status
+    assert sent[2][1][0] == e.svg() and sent[3][1][0] == e.svg('c')
     assert sent[0][1][0].startswith(b'\x89PNG') and sent[1][1][0].decode() == e.csv()
+
+SVG = {'s': 'http://www.w3.org/2000/svg', 'x': 'http://www.w3.org/1999/xlink'}
+
+def embedded(svg): # bytes -> pictures (H,W,3) uint8
+    links = [n.get(f'{{{SVG["x"]}}}href') for n in ElementTree.fromstring(svg).iterfind('.//s:image', SVG)]
+    return [np.array(Image.open(io.BytesIO(b64decode(link.partition(',')[2]))).convert('RGB')) for link in links]
+
+def words(svg): return [''.join(n.itertext()) for n in ElementTree.fromstring(svg).iterfind('.//s:text', SVG)]
+
+def test_vectors_to_take_along(people):
+    "All pictures as they are shown, marks as paths in their colours, titles and figures as text; twice the same."
+    e = HeatmapExplorer('denoise-select', people, joint='all', person=1)
+    svg, panels = e.svg(), [p for row in e.rows for p in row]
+    shown = [blend(p) for p in panels if p.picture is not None]
+    key = lambda im: (im.shape, zlib.crc32(np.ascontiguousarray(im).tobytes()))
+    assert sorted(map(key, embedded(svg))) == sorted(map(key, shown)) and svg == e.svg()
+    said = words(svg)
+    assert {p.title for p in panels if p.title} <= set(said) and all(text in said[-1] for _, _, text in e.said)
+    taught = next(p for p in panels if p.name == 'taught')
+    one = e.svg('taught')
+    assert [key(im) for im in embedded(one)] == [key(blend(taught))] and words(one) == [taught.title]
+    strokes = {c.lower() for n in ElementTree.fromstring(one).iter() for c in re.findall(r'(?:stroke|fill): (#\w{6})', n.get('style', ''))}
+    assert {m.colour.lower() for m in taught.marks} <= strokes
+    with pytest.raises(InputError, match="did you mean 'taught'"): e.svg('tought')
 
 def walk(w): return [w, *(d for c in getattr(w, 'children', ()) for d in walk(c))]
 

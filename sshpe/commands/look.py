@@ -15,15 +15,15 @@ from ..errors import InputError
 def explore(a): # the parsed options
     "Serve the explorers until Ctrl-C."
     from sshpe.explore.pages import entry_options
-    given = dict(run=a.run, data=a.data, photo=a.photo)
-    entry_options(a.name, **given)
+    given, (name, _, link) = dict(run=a.run, data=a.data, photo=a.photo), a.name.partition('#')
+    entry_options(name, **given)
     try: from sshpe.explore.server import serve
     except ModuleNotFoundError as e: raise InputError(f'the explorers need {e.name}: pip install {e.name}') from e
-    serve(a.name, a.port, not a.no_browser, **given)
+    serve(name, a.port, not a.no_browser, link, **given)
 
 def explore_options(p): # the parser of `sshpe explore`
     "Adds NAME, --run, --data, --photo, --port and --no-browser."
-    p.add_argument('name', nargs='?', default='', metavar='NAME', help='heatmaps, views, selection, mix, teachers, runs or label [a page with all of them]')
+    p.add_argument('name', nargs='?', default='', metavar='NAME', help='heatmaps, views, selection, mix, teachers, runs or label, and perhaps what it shall show: heatmaps#person=3 [a page with all of them]')
     p.add_argument('--run', action='append', default=[], help="a run's folder, or the name of shipped networks; said twice: both side by side")
     p.add_argument('--data', default='', help='whom to look at: people:val, coco:val=FOLDER, ... [people:val]')
     p.add_argument('--photo', default='', help='a picture to look at instead')

@@ -16,7 +16,8 @@ from fastcore.basics import patch
 from fastcore.docments import docments
 from ..pose import draw
 from ..errors import choose, InputError, need
-from .panels import figure, Panels
+from .links import from_link, to_link
+from .panels import alone, figure, Panels
 
 # %% ../../nbs/components/explore/02_base.ipynb #ff868e1c
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Explorer:
                  **state): # fields of `State` that differ from the defaults
         self.given, self.memory, self.panels, self.deaf = given, Memory(96), Panels(), True
         self.panels.on_msg(lambda _, m, buffers: self.hear(m))
-        self.first = self._state = self.State(**self.defaults())
+        self.first = self.opened = self._state = self.State(**self.defaults())
         self.controls = dressed(self.own_controls(), self.turned, about(self.State))
         self.past, self.future, self.moved, self.widget = [], [], ('', 0.), self.laid_out() # states; what moved last, and when
         begin = self.opening(self.wished(state))
@@ -175,7 +176,7 @@ def turned(self:Explorer, name:str, # field of the state
 def render(self:Explorer):
     "Show the state."
     self.rows, self.said = self.scene(self._state)
-    self.panels.show(self.rows, [(*f, self.MEANS.get(f[0], '')) for f in self.said], self.code()); self.tell()
+    self.panels.show(self.rows, [(*f, self.MEANS.get(f[0], '')) for f in self.said], self.code(), self.link()); self.tell()
 
 @patch
 def tell(self:Explorer, text:str='', # what is going on
@@ -186,16 +187,19 @@ def tell(self:Explorer, text:str='', # what is going on
 
 # %% ../../nbs/components/explore/02_base.ipynb #d7e7481a
 @patch
-def figure(self:Explorer, **changes): # fields that differ from what is shown -> matplotlib figure
-    "The picture for paper; what is shown stays."
+def figure(self:Explorer, panel:str='', # the only one that is drawn; '' = all, with the figures below
+           **changes, # fields that differ from what is shown
+          ): # matplotlib figure
+    "The picture for paper; what is shown stays; raises `InputError` where there is no such panel."
     rows, said = self.scene(replace(self._state, **{k: plain(v) for k, v in changes.items()}))
     self.tell()
+    if panel: rows, said = [[alone(rows, panel)]], ()
     return figure(rows, '    '.join(text for _, _, text in said))
 
 @patch
-def png(self:Explorer, **changes)->bytes: # as `figure`
-    "The picture as the bytes of a file."
-    return draw.png(self.figure(**changes))
+def png(self:Explorer, panel:str='', **changes)->bytes: return draw.png(self.figure(panel, **changes)) # as `figure`
+@patch
+def svg(self:Explorer, panel:str='', **changes)->bytes: return draw.svg(self.figure(panel, **changes)) # as `figure`
 
 @patch
 def arguments(self:Explorer)->list: return [repr(g) for g in self.given] # of the call that makes it, as code
@@ -210,6 +214,30 @@ def code(self:Explorer)->str:
 def _repr_mimebundle_(self:Explorer, **kw): # the widget where a kernel runs, otherwise the picture
     picture = base64.b64encode(self.png()).decode()
     return {**self.widget._repr_mimebundle_(**kw), 'text/plain': self.code(), 'image/png': picture}
+
+# %% ../../nbs/components/explore/02_base.ipynb #0146c3c0
+@patch
+def link(self:Explorer)->str:
+    "The state as the end of an address: whatever is not as such explorers, or this one, begin."
+    def told(k, v): return k in self.begins or v != getattr(self.first, k) or v != getattr(self.opened, k)
+    return to_link({k: v for k, v in self.state.items() if told(k, v)})
+
+@patch
+def open_link(self:Explorer, text:str): # the end of an address
+    "Show what an address says; what makes no sense is told, and stays as it is."
+    wanted, sorry = from_link(text, self.State)
+    try: self.set(**wanted)
+    except InputError: sorry += [s for k, v in wanted.items() if (s := self.refusal(k, v))]
+    sorry += [f'{k}={v} in the address: shown is {k}={self.state[k]}.' for k, v in wanted.items() if k == 'person' and v != self.state[k]]
+    if sorry: self.tell(' '.join(sorry))
+
+@patch
+def refusal(self:Explorer, name:str, # of a field
+            value, # what it shall be
+           )->str: # '' = it is
+    "Set one field, or say why not."
+    try: self.set(**{name: value}); return ''
+    except InputError as e: return str(e)
 
 # %% ../../nbs/components/explore/02_base.ipynb #a55e35f4
 @patch
@@ -227,10 +255,11 @@ def csv(self:Explorer)->str:
 def give(self:Explorer, ending:str, # of the file's name
          kind:str, # its MIME type
          data:bytes, # what it holds
+         panel:str='', # which panel that is; '' = all
         ):
     "Offer a file to the reader's browser."
     name = type(self).__name__.removesuffix('Explorer').lower() or 'explorer'
-    self.panels.send(dict(file=f'{name}.{ending}', kind=kind), [data])
+    self.panels.send(dict(file=f'{name}{"-"*bool(panel)}{panel}.{ending}'.replace(' ', '-'), kind=kind), [data])
 
 # %% ../../nbs/components/explore/02_base.ipynb #26dcc41a
 SLIDERS = W.FloatSlider, W.IntSlider, W.FloatRangeSlider
@@ -269,11 +298,13 @@ def turn(self:Explorer, name:str, # a field with a slider or a list
 @patch
 def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
     "Something happened in the pictures."
+    one = m.get('panel', '')
     what = dict(next=lambda: self.step(1), previous=lambda: self.step(-1), pick=lambda: self.picked(m['panel'], m['xy']),
                 brush=lambda: self.brushed(m['panel'], m['box']), undo=lambda: self.back(self.past, self.future),
-                redo=lambda: self.back(self.future, self.past), reset=lambda: self.set(**asdict(self.opened)),
+                redo=lambda: self.back(self.future, self.past), link=lambda: self.open_link(m['text']), reset=lambda: self.set(**asdict(self.opened)),
                 joint=lambda: self.turn('joint', 1), more=lambda: self.turn(self.slider, 1), less=lambda: self.turn(self.slider, -1),
-                png=lambda: self.give('png', 'image/png', self.png()), csv=lambda: self.give('csv', 'text/csv', self.csv().encode()))
+                png=lambda: self.give('png', 'image/png', self.png(one), one), svg=lambda: self.give('svg', 'image/svg+xml', self.svg(one), one),
+                csv=lambda: self.give('csv', 'text/csv', self.csv().encode()))
     what['joint back'] = lambda: self.turn('joint', -1)
     try: what[m['event']]()
     except InputError as e: self.tell(str(e))

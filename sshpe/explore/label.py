@@ -97,8 +97,20 @@ def pace(self:LabelExplorer): # seconds a joint over all people, or None before 
     return float(np.mean(gaps)) if gaps else None
 
 @patch
+def example(self:LabelExplorer, person:int, # who is labelled
+            joint:int, # number of the joint that is asked for
+           )->list: # of panels
+    "Somebody else's labels, with a ring around that joint; nothing where there is nobody else."
+    seen = (self.people.keypoints[...,2] == 2).sum(1)
+    other = next((i for i in np.argsort(-seen, kind='stable').tolist() if i != person), None)
+    if other is None: return []
+    xyv = self.people.keypoints[other]
+    ring = [Mark('ring', *xyv[joint,:2], '#F0E442', 9)]*bool(xyv[joint,2])
+    return [view('example', without_margin(self.people, [other])[0], (), [*pose(xyv, COCO17), *ring], 256, title=f'where it is on person {other}', frame='')]
+
+@patch
 def scene(self:LabelExplorer, s): # a state -> rows, figures
-    "The person, what was clicked; after the last joint the truth."
+    "The person, what was clicked, and an example; after the last joint the truth."
     sk, image, xyv = COCO17, without_margin(self.people, [s.person])[0], self.people.keypoints[s.person]
     k, n = marked(s.marks, len(sk)), len(s.marks)//2
     done = n == len(sk)
@@ -106,7 +118,7 @@ def scene(self:LabelExplorer, s): # a state -> rows, figures
     row = [view('person', image, (), pose(k, sk), 256, title=ask, pick=True)]
     waits = 'the clock starts with your first click' if n == 0 else 'your pace: after one more click'
     said = [('joints', n, f'{n} of {len(sk)} joints'), ('pace', p := self.pace(), waits if p is None else f'{p:.1f} s a joint')]
-    if not done: return [row], said
+    if not done: return [row+self.example(s.person, n)], said
     e, o = errors(k, xyv), float(oks(k[None], xyv[None], self.area(s.person), sk.sigmas)[0])
     bars = chart('errors', [Mark('bars', np.arange(len(sk)+1), np.nan_to_num(e), '#56B4E9')], ('joint', 0, len(sk), tuple((j+.5, short(n)) for j, n in enumerate(sk.joints))), ('error, crop pixels', 0, max(np.nanmax(e, initial=1), 1)), 560)
     row += [view('truth', image, (), pose(xyv, sk), 256, title='the truth'), bars]

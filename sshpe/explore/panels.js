@@ -1,4 +1,4 @@
-// Draws rows of panels (see panels.py) on canvases, and tells the kernel what the reader does.
+// Draws rows of panels (see panels.py) on canvases where places.js says, and tells the kernel what the reader does.
 
 // Colours: the picture with its layers, by the rule of draw.heat. Floats must begin at a multiple of four bytes.
 const floats = b => new Float32Array(b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength));
@@ -72,76 +72,6 @@ function legend(g, p, {left, ink, box: {w: W}}) {
     g.fillStyle = m.colour; g.fillRect(left + W - 12, 4 + 13*i, 9, 9);
     g.fillStyle = ink; g.fillText(m.label, left + W - 16, 4 + 13*i);
   });
-}
-
-// Where panels lie: pictures as large as the room allows, in their rows; charts below them or beside them, whatever shows more.
-const LEFT = 52, BELOW = 34, ABOVE = 19, GAP = 10, FRAME = 3;   // room for axes, titles and borders, CSS pixels
-const left = p => p.axes.length ? LEFT : 0, below = p => p.axes.length ? BELOW : 0;
-const across = (p, k) => (p.grow ? k : 1)*p.width + left(p) + GAP, down = (p, k) => (p.grow ? k : 1)*p.height + below(p) + ABOVE + GAP;
-const sum = xs => xs.reduce((a, b) => a + b, 0), most = xs => Math.max(0, ...xs);
-const wide = (row, k) => sum(row.map(p => across(p, k))), high = (rows, k) => sum(rows.map(row => most(row.map(p => down(p, k)))));
-const charted = row => row.some(p => p.axes.length && !pictured(p)), grows = row => row.some(p => p.grow), pictured = p => p.grow && p.picture;
-
-function chunks(row, n) {   // a row in n lines
-  const size = Math.ceil(row.length/n);
-  return Array.from({length: Math.ceil(row.length/size)}, (_, i) => row.slice(i*size, (i+1)*size));
-}
-function folded(row, W) {   // a row of charts in as many lines as leave each at least half of its width
-  const lines = [[]], tight = row => sum(row.map(p => across(p, p.grow ? .5 : 1)));
-  for (const p of row) { if (lines.at(-1).length && tight([...lines.at(-1), p]) > W) lines.push([]); lines.at(-1).push(p); }
-  return lines;
-}
-function largest(rows, W, H) {   // the greatest scale at which rows fit
-  let lo = .1, hi = 12;
-  for (let i = 0; i < 30; i++) { const k = (lo + hi)/2; if (high(rows, k) <= H && rows.every(row => wide(row, k) <= W)) lo = k; else hi = k; }
-  return lo;
-}
-function lay(at, rows, k, y) {   // rows at a scale, from y on -> where they end
-  for (const row of rows) {
-    let x = 0;
-    for (const p of row) { at[p.name] = {x, y, w: (p.grow ? k : 1)*p.width, h: (p.grow ? k : 1)*p.height}; x += across(p, k); }
-    y += most(row.map(p => down(p, k)));
-  }
-  return y;
-}
-function stretch(at, rows, x0, y0, W, H) {   // rows with charts fill a rectangle
-  const whole = row => row.every(pictured) ? Math.min(.55*H, ABOVE + GAP + (W - GAP*row.length)/sum(row.map(p => p.width/p.height))) : 0;
-  const need = rows.map(row => whole(row) || most(row.map(p => down(p, 1)))), those = test => sum(need.filter((_, i) => test(rows[i])));
-  const fixed = those(row => !grows(row)), pictures = those(whole), free = H - fixed, ample = sum(need) <= H;   // pictures that fill the width need no more
-  const more = ample ? (free - pictures)/(sum(need) - fixed - pictures) : free/(sum(need) - fixed);
-  let y = y0;
-  rows.forEach((row, i) => {
-    const room = (!grows(row) || ample && whole(row) ? 1 : more)*need[i], h = p => p.grow ? Math.max(40, room - ABOVE - GAP - below(p)) : p.height;
-    const ratio = p => p.width/p.height*h(p), pictures = row.filter(pictured), others = row.filter(p => !pictured(p));
-    const space = W - sum(row.map(p => left(p) + GAP)), kept = sum(others.map(p => p.grow ? 60 : p.width));
-    const fit = Math.min(1, (space - kept)/sum(pictures.map(ratio)));   // pictures keep their shape, charts share what they leave
-    const shares = sum(others.map(p => p.grow ? p.width : 0)), free = space - fit*sum(pictures.map(ratio)) - sum(others.map(p => p.grow ? 0 : p.width));
-    let x = x0;
-    for (const p of row) {
-      at[p.name] = pictured(p) ? {x, y, w: fit*ratio(p), h: fit*h(p)} : {x, y, w: p.grow ? p.width*free/shares : p.width, h: h(p)};
-      x += at[p.name].w + left(p) + GAP;
-    }
-    y += room;
-  });
-}
-function attempt(rows, W, H, n, beside) {   // pictures in n lines, charts beside or below -> places, worth
-  const thin = rows.filter(row => !charted(row) && !grows(row)), at = {}, y0 = lay(at, thin, 1, 0);
-  const charts = rows.filter(charted).flatMap(row => folded(row, W));
-  const body = rows.filter(row => !charted(row) && grows(row)).flatMap(row => chunks(row, n));
-  const column = charts.flatMap(row => [row.filter(pictured), ...row.filter(p => !pictured(p)).map(p => [p])]).filter(row => row.length);
-  const room = !charts.length ? 0 : beside ? Math.max(.28*W, most(charts.flat().map(p => across(p, p.grow ? .2 : 1)))) : Math.min(high(charts, 1), (charts.length > 1 ? .42 : .29)*H);
-  const k = largest(body, beside ? W - room : W, H - y0 - (beside ? 0 : room)), y1 = body.length ? lay(at, body, k, y0) : y0;
-  const right = beside ? most(body.map(row => wide(row, k))) : 0;
-  if (charts.length) stretch(at, beside ? column : charts, right, beside ? y0 : y1, W - right, H - (beside ? y0 : y1));
-  const area = (rows, most) => sum(rows.flat().filter(p => p.grow).map(p => Math.min(at[p.name].w*at[p.name].h, most*p.width*p.height)));
-  return {at, worth: area(body, 1e9) + .5*area(charts, 3)};
-}
-function arrange(rows, W, H) {   // {panel: x, y, w, h}
-  const growing = rows.filter(row => !charted(row) && grows(row)).length, both = growing && rows.some(charted), tries = [];
-  for (const n of growing === 1 ? [1, 2, 3] : [1]) for (const beside of both ? [false, true] : [false]) tries.push(attempt(rows, W, H, n, beside));
-  const {at} = tries.reduce((a, b) => b.worth > a.worth ? b : a);
-  for (const b of Object.values(at)) for (const k in b) b[k] = Math.round(b[k]);
-  return at;
 }
 
 // What is seen of a picture: all of it, or the same part of each that shares a cursor.
@@ -304,11 +234,11 @@ function show(model, root, nodes, anew) {   // anew: in another order or place
   root.shape = shape;
   const [W, H] = room(root), places = arrange(rows, W*root.size, H*root.size);
   if (big) places[big] = arrange([[all.find(p => p.name === big)]], window.innerWidth - 24, window.innerHeight - 40)[big];
-  root.stage.style.height = most(all.filter(p => p.name !== big).map(p => places[p.name].y + places[p.name].h + ABOVE + below(p) + 2*FRAME)) + 'px';
+  root.stage.style.height = most(all.filter(p => p.name !== big).map(p => places[p.name].y + places[p.name].h + places[p.name].title + below(p) + 2*FRAME)) + 'px';
   const look = {ink: getComputedStyle(root).color, dpr: window.devicePixelRatio || 1, smooth: root.smooth};
   for (const p of all) {
     const n = node(p), box = places[p.name], {u, v, k} = p.picture && p.frame ? root.lens : WHOLE;
-    Object.assign(n.style, {left: box.x + 'px', top: box.y + 'px'}); n.caption.style.width = box.w + left(p) + 'px';
+    Object.assign(n.style, {left: box.x + 'px', top: box.y + 'px'}); Object.assign(n.caption.style, {width: box.w + left(p) + 'px', display: box.title ? '' : 'none'});
     if (n.look !== JSON.stringify([box, u, v, k, look]) || !same(n.p, p)) paint(n, p, box, root.lens, look, model.get('pictures'), model.get('tables'));
   }
   if (root.cursor && names.has(root.cursor[0].p.name)) point(root, [...nodes.values()], ...root.cursor);
@@ -334,10 +264,11 @@ function say(model, root) {
 const KEYS = {n: 'next', p: 'previous', ArrowRight: 'next', ArrowLeft: 'previous', j: 'joint', J: 'joint back', '+': 'more', '=': 'more', '-': 'less',
               z: 'undo', Z: 'redo'};
 const HERE = {f: root => enlarge(root, root.over), 0: root => { root.lens = WHOLE; root.draw(); }, s: root => { root.smooth = !root.smooth; root.draw(); },
+              e: root => root.take('svg'), E: root => root.take('png'),
               '?': root => root.help.open ? root.help.close() : root.help.showModal()};
 const HELP = [['n  →', 'next person'], ['p  ←', 'previous person'], ['j  J', 'next joint, previous joint'], ['+  −', 'the marked control up, down'],
               ['z  Z', 'undo, redo'], ['f', 'enlarge the panel under the mouse, and back'], ['Esc', 'back'], ['0', 'whole pictures again'],
-              ['s', 'smooth or raw pixels'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
+              ['s', 'smooth or raw pixels'], ['e  E', 'save the panel under the mouse as SVG, as PNG'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
               ['double-click', 'enlarge a panel'], ['click', 'choose a person, a moment, τ in a histogram']];
 function press(model, root, e) {   // letters anywhere in the explorer, arrows on the pictures
   const typing = e.target.closest('input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable], .noUi-handle'), letter = e.key.length === 1;
@@ -349,6 +280,12 @@ async function copy(root, button) {
   try { await navigator.clipboard.writeText(root.code.textContent); button.textContent = 'copied'; }
   catch { getSelection().selectAllChildren(root.code); }   // where the browser forbids it: selected, ready to copy
 }
+async function send(model, button) {   // the address of what is shown
+  history.replaceState(null, '', '#' + model.get('link'));
+  try { await navigator.clipboard.writeText(location.href); button.textContent = 'copied'; }
+  catch { button.textContent = 'see the address bar'; }
+  setTimeout(() => { button.textContent = 'link'; }, 3000);
+}
 function save({file, kind}, data) {   // a file from the kernel
   const a = Object.assign(document.createElement('a'), {download: file, href: URL.createObjectURL(new Blob([data], {type: kind}))});
   a.click(); setTimeout(() => URL.revokeObjectURL(a.href), 10_000);
@@ -359,8 +296,11 @@ function tools(model, root) {
   const does = (name, title, f) => Object.assign(add(root.tools, 'button', 'sshpe-tool', name), {title, onclick: f});
   const resize = by => () => { root.size = Math.max(.5, Math.min(3, root.size*by)); root.draw(); };
   does('A−', 'smaller panels', resize(1/1.15)).dataset.tool = 'smaller'; does('A+', 'larger panels', resize(1.15)).dataset.tool = 'larger';
-  does('whole', 'whole pictures again (0)', () => HERE[0](root)); does('PNG', 'save the panels as a picture', () => model.send({event: 'png'}));
-  does('CSV', 'save the numbers as a table', () => model.send({event: 'csv'})); does('?', 'keys (?)', () => HERE['?'](root));
+  does('whole', 'whole pictures again (0)', () => HERE[0](root)); does('PNG', 'save the page as a picture', () => model.send({event: 'png'}));
+  does('SVG', 'save the page as vectors', () => model.send({event: 'svg'}));
+  does('CSV', 'save the numbers as a table', () => model.send({event: 'csv'}));
+  root.link = does('link', 'copy the address of what is shown', e => send(model, e.target)); root.link.hidden = true;
+  does('?', 'keys (?)', () => HERE['?'](root));
 }
 function build(model, el) {
   const root = add(el, 'div', 'sshpe-panels');
@@ -381,13 +321,17 @@ function build(model, el) {
 }
 function render({model, el}) {
   const root = build(model, el), nodes = new Map(), said = ['figures', 'status', 'code'];
+  root.take = event => root.over && model.send({event, panel: root.over.p.name});   // the panel under the mouse, as a file
   root.draw = anew => show(model, root, nodes, anew); root.top = () => (root.closest('.sshpe-explorer') || root).getBoundingClientRect().top + window.scrollY;
   const draw = () => root.draw(), tell = () => say(model, root), theme = new MutationObserver(draw), size = new ResizeObserver(() => requestAnimationFrame(draw));
   const get = (m, buffers) => m.file && save(m, buffers[0]), key = e => press(model, root, e);
+  const follow = () => location.hash.length > 1 && model.send({event: 'link', text: location.hash.slice(1)});   // opened by an address
   const begin = () => {   // colours are known once the page holds the element
     if (!el.isConnected) return requestAnimationFrame(begin);
     const home = root.closest('.sshpe-explorer') || root;
-    (root.app && !home.parentElement.closest('.sshpe-explorer') ? document : home).addEventListener('keydown', key);
+    const page = root.app && !home.parentElement.closest('.sshpe-explorer');   // the window is this explorer's
+    (page ? document : home).addEventListener('keydown', key);
+    if (page) { root.link.hidden = false; window.addEventListener('hashchange', follow); follow(); }
     theme.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light']}); size.observe(root); window.addEventListener('resize', draw);
     model.on('change:rows', draw); draw();
     if (root.app) root.focus({preventScroll: true});
@@ -396,6 +340,7 @@ function render({model, el}) {
   model.on('msg:custom', get); point(root, [], null, null); tell(); begin();
   return () => {
     theme.disconnect(); size.disconnect(); window.removeEventListener('resize', draw); document.removeEventListener('keydown', key);
+    window.removeEventListener('hashchange', follow);
     model.off('change:rows', draw); model.off('msg:custom', get); for (const k of said) model.off('change:' + k, tell);
   };
 }

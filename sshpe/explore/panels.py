@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['QUANTITIES', 'LEFT_MARGIN', 'BELOW', 'ABOVE', 'GAP', 'CHOSEN', 'DOTS', 'HALO', 'EXPLORE_FILES', 'Layer', 'Mark',
            'Panel', 'view', 'ticks', 'chart', 'pose', 'scale', 'lines', 'place', 'draw_mark', 'blend', 'draw_axes',
-           'draw_panel', 'draw_bare', 'figure', 'pack', 'Panels']
+           'draw_panel', 'draw_bare', 'alone', 'figure', 'pack', 'Panels']
 
 # %% ../../nbs/components/explore/01_panels.ipynb #f3d0c124
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 import anywidget, numpy as np, traitlets as T
 from fastcore.basics import patch
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox, BboxTransform
+from ..errors import choose
 from ..pose import draw
 from ..pose.skeleton import COCO17
 import sshpe
@@ -211,7 +212,7 @@ def draw_panel(ax, # matplotlib axes of its own
                p, # the `Panel`
               ):
     "A panel with axes."
-    if p.picture is not None: ax.imshow(blend(p), extent=(*p.x, *p.y), aspect='auto', interpolation='nearest')
+    if p.picture is not None: ax.imshow(blend(p), extent=(*p.x, *p.y), aspect='auto', interpolation='none')
     for m in p.marks: draw_mark(ax, m)
     ax.set(xlim=p.x, ylim=p.y)
     ax.set_title(p.title, fontsize=7.5, pad=3, y=1)
@@ -228,13 +229,22 @@ def draw_bare(page, # matplotlib axes in CSS pixels
              ):
     "A panel without axes, which would take matplotlib most of its time."
     box = page.add_patch(Rectangle((x, y), w, h, fill=False, lw=2.5*p.chosen, ec=CHOSEN, clip_on=False))
-    if p.picture is not None: page.imshow(blend(p), extent=(x, x+w, y+h, y), aspect='auto', interpolation='nearest')
+    if p.picture is not None: page.imshow(blend(p), extent=(x, x+w, y+h, y), aspect='auto', interpolation='none')
     here, there = Bbox([(p.x[0], p.y[0]), (p.x[1], p.y[1])]), Bbox([(x, y+h), (x+w, y)])
     for m in p.marks:
         for a in draw_mark(page, m, transform=BboxTransform(here, there)+page.transData): a.set_clip_path(box)
     page.text(x+w/2, y-3, p.title, fontsize=7.5, ha='center')
 
 # %% ../../nbs/components/explore/01_panels.ipynb #135a30bf
+def alone(rows, # of panels
+          name:str, # of one of them
+          width:int=480, # CSS pixels, of a panel that grows
+         )->Panel:
+    "One panel, large; raises `InputError` where there is none of this name."
+    panels = {p.name: p for row in rows for p in row}
+    p = panels[choose(name, panels, 'panel')]
+    return replace(p, width=width, height=round(p.height*width/p.width)) if p.grow else p
+
 def figure(rows, # of panels
            words:str='', # below them
           ): # matplotlib figure
@@ -270,11 +280,11 @@ EXPLORE_FILES = Path(sshpe.__file__).parent/'explore'
 
 class Panels(anywidget.AnyWidget):
     "Draws rows of panels in the browser."
-    _esm, _css = (EXPLORE_FILES/f'panels.{kind}' for kind in ('js', 'css'))
+    _esm, _css = '\n'.join((EXPLORE_FILES/f'{name}.js').read_text() for name in ('places', 'panels')), EXPLORE_FILES/'panels.css'
     rows, pictures = T.List().tag(sync=True), T.Dict().tag(sync=True)
     tables = T.Dict({c: draw.table(c).tobytes() for c in QUANTITIES}).tag(sync=True)
     figures = T.List().tag(sync=True) # of (name, number or None, text, meaning)
-    status, code = T.Dict().tag(sync=True), T.Unicode().tag(sync=True)
+    status, code, link = T.Dict().tag(sync=True), T.Unicode().tag(sync=True), T.Unicode().tag(sync=True)
 
     def __init__(self, **kw): # as anywidget's
         super().__init__(**kw)
@@ -293,6 +303,7 @@ def show(self:Panels,
          rows, # of panels
          figures=(), # of (name, number or None, text), and perhaps what it means
          code:str='', # the call that shows the same
+         link:str='', # the same as the end of an address
         ):
     "Show something else, in one message."
     self.packed = {id(p): self.packed.get(id(p)) or (p, pack(p, self.named)) for row in rows for p in row}
@@ -301,4 +312,4 @@ def show(self:Panels,
     self.bank = {k: v for k, v in self.bank.items() if v[1] in used}
     with self.hold_sync():
         self.pictures, self.rows = {n: d for _, n, d in self.bank.values()}, rows
-        self.figures, self.code = [list(f) for f in figures], code
+        self.figures, self.code, self.link = [list(f) for f in figures], code, link

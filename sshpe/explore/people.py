@@ -22,6 +22,7 @@ from ..data.coco import cache_folder, whole_photos
 from ..data.crops import build_store, Rows, Store
 from ..data.people import open_photo, People
 from .base import Explorer, Memory, State
+from .detect import detector, find_people
 from .panels import Layer, Mark, Panel, QUANTITIES, view
 from ..pose.heatmap import decode, encode
 from ..data.batch import fetch
@@ -190,7 +191,7 @@ class PeopleState(State):
 # %% ../../nbs/components/explore/03_people.ipynb #c4814b41
 class PeopleExplorer(Explorer):
     "People from a data set or a photo, and networks that look at them."
-    State, STRIP = PeopleState, 18 # its state's class; people in the strip
+    State, STRIP = PeopleState, 14 # its state's class; people in the strip
     def __init__(self, nets, # a `Result`, a run's folder, or the name of a shipped one
                  data='people:val', # `People`, a `Store`, a source's line, or the path of a photo
                  **state): # fields of `State`
@@ -318,7 +319,7 @@ def beside(self:PeopleExplorer, controls:dict, # field -> control; those placed 
     self.upload = W.FileUpload(accept='image/*', multiple=False)
     self.upload.add_class('sshpe-control-upload')
     self.upload.observe(lambda c: self.uploaded(c['new']), 'value')
-    mine = W.VBox([self.upload, controls.pop('photo'), controls.pop('box')])
+    mine = W.VBox([self.upload, controls.pop('photo'), controls.pop('box'), *self.finder()])
     return [W.Accordion([mine], titles=('a photo of your own',), selected_index=None)]
 
 @patch
@@ -328,6 +329,26 @@ def arguments(self:PeopleExplorer)->list: # code of what is given
     where = nets.where if isinstance(nets, result.Result) else Path(nets)
     name = where.name if where.parent == run.home()/'data/networks' else str(where)
     return [repr(name), {People: 'people', Store: 'store'}.get(type(data)) or repr(str(data))]
+
+# %% ../../nbs/components/explore/03_people.ipynb #c719c823
+@patch
+def finder(self:PeopleExplorer)->list: # of widgets
+    "A button that proposes boxes, and the file of the detector's weights."
+    find = W.Button(description='find people', tooltip='boxes from a detector, where its weights are at hand')
+    self.weights = W.Text(placeholder="detector's weights: a file", tooltip="the file of the detector's weights; empty: where torchvision keeps it")
+    find.add_class('sshpe-button-find'); self.weights.add_class('sshpe-control-weights')
+    find.on_click(lambda _: self.find())
+    return [find, self.weights]
+
+@patch
+def find(self:PeopleExplorer):
+    "Box everybody whom a detector finds in the photo; what prevents it is told."
+    try:
+        need(self._state.photo, 'name or upload a photo first.')
+        net = self.memory.get_or(('detector', self.weights.value), lambda: detector(self.weights.value))
+        boxes = find_people(open_photo(self._state.photo), net)
+        self.set(box=tuple(v for b in boxes for v in b), person=0)
+    except InputError as e: self.tell(str(e))
 
 # %% ../../nbs/components/explore/03_people.ipynb #11eb736f
 @dataclass(frozen=True, eq=False)

@@ -87,7 +87,7 @@ PAGE_TEMPLATE = '''
 # %% ../../nbs/components/explore/12_server.ipynb #842a6006
 class Pages(Voila):
     "Voilà with a front page."
-    tiles, given, first, browse = {}, {}, '', True # the front page's; the address that is opened; open a browser?
+    tiles, given, first, link, browse = {}, {}, '', '', True # the front page's; the page that is opened, and what it shows; open a browser?
 
     def setup_template_dirs(self):
         super().setup_template_dirs()
@@ -103,7 +103,7 @@ class Pages(Voila):
     def launch_browser(self):
         "What happens as soon as pages can be asked for."
         self.kernel_manager.prepare()
-        url = f'http://127.0.0.1:{self.port}/{self.first}?token={self.token}'
+        url = f'http://127.0.0.1:{self.port}/{self.first}?token={self.token}'+f'#{self.link}'*bool(self.link)
         print(f'{url}\nopen it in a browser; Ctrl-C ends it', flush=True)
         if self.browse: webbrowser.open(url)
 
@@ -129,6 +129,7 @@ def server_settings(port:int, # free
 def serve(name:str='', # of the explorer that is opened; '' = the front page
           port:int=0, # 0 = any that is free
           browse:bool=True, # open a browser
+          link:str='', # what the explorer shows, as `sshpe.explore.links` writes it
           **given, # run, data, photo, as `options` takes them
          ):
     "Serve the explorers until Ctrl-C; raises `InputError` as `options` does, and where the port is in use."
@@ -136,6 +137,6 @@ def serve(name:str='', # of the explorer that is opened; '' = the front page
     with tempfile.TemporaryDirectory(prefix='sshpe-') as folder:
         write_page(Path(folder), given)
         app = Pages(config=server_settings(port))
-        app.tiles, app.given, app.first, app.browse = tiles(), given, name, browse
+        app.tiles, app.given, app.first, app.link, app.browse = tiles(), given, name, link, browse
         app.initialize([folder]); app.start()
     print('ended')

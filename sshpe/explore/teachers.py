@@ -14,7 +14,7 @@ from ..runs import run
 from ..errors import choose, need
 from .base import Explorer, Slider, State, StepSlider
 from .mix import dotted, fact
-from .panels import chart, Mark, Panel, scale, view
+from .panels import chart, Mark, scale, view
 from .people import joint_layer, joint_names, outlines
 from ..pose.heatmap import decode
 from ..train.recorder import from_bytes, LOGGED, read_record, Record
@@ -75,7 +75,7 @@ class TeachersState(State):
 # %% ../../nbs/components/explore/08_teachers.ipynb #274d9a55
 class TeachersExplorer(Explorer):
     "Students and teachers of several runs, along training; raises `InputError` where they cannot be compared."
-    State, slider, MOMENTS = TeachersState, 'step', 9 # its state's class; the main control; pictures of a film
+    State, slider, MOMENTS = TeachersState, 'step', 8 # its state's class; the main control; pictures of a film
 
     def __init__(self, *runs, # recordings, folders of runs, names of shipped recordings; none: those that come with the kit
                  **state): # fields of `State`
@@ -85,6 +85,7 @@ class TeachersExplorer(Explorer):
         need(len(set(names)) == len(names), f'two of these runs have the same name: {", ".join(names)}.')
         same = all(r.joints == first.joints and np.array_equal(r.pictures, first.pictures) for r in self.records)
         need(same, 'these runs were recorded on different people: compare runs on the same data, at the same scale.')
+        self.colours = dict(zip(names, RUNS))
         self.pictures, self.networks = list(first.pictures), list(dict.fromkeys(n for r in self.records for n in r.networks))
         self.skeleton = COCO17 if first.joints == COCO17.joints else Skeleton('recorded', first.joints)
         super().__init__(*runs, **state)
@@ -139,7 +140,9 @@ def painted(self:TeachersExplorer, s, # a state
     k = r.xyv[s.person,r.joints.index(s.joint)] if s.joint in r.joints else (0, 0, 0)
     cross = [Mark('+', k[:1], k[1:2], '#56B4E9', 6)]*int(k[2] > 0)
     layer = joint_layer(f'{r.name} {network} {r.step[point]}', H, s.joint, self.skeleton, s.opacity)
-    marks = [*outlines(H, s.joint, self.skeleton, self.pictures[s.person].shape[:2]), *cross]
+    h, w = size = self.pictures[s.person].shape[:2]
+    edge = Mark('-', np.array([0, w, w, 0, 0])-.5, np.array([0, 0, h, h, 0])-.5, self.colours[r.name], 5)
+    marks = [edge, *outlines(H, s.joint, self.skeleton, size), *cross]
     return view(image=self.pictures[s.person], layers=[layer], marks=marks, **more)
 
 # %% ../../nbs/components/explore/08_teachers.ipynb #2ef5e90c
@@ -149,8 +152,6 @@ def film(self:TeachersExplorer, s, # a state
         )->list: # of panels
     "A run's networks now, and one of them over time."
     r, now, whose = self.records[n], at(self.records[n], s.step), network_name(self.records[n], s.film)
-    swatch = Mark('-', [.1, .9], [.5, .5], RUNS[n], 6)
-    label = Panel(f'label-{r.name}', (0, 1), (0, 1), 115, 20, r.name, marks=(swatch,), grow=False)
     row = [self.painted(s, r, now, k, name=f'now-{r.name}-{k}', width=84, title=f'{k} {r.step[now]}') for k in r.networks]
     moments = np.unique(np.linspace(0, len(r.step)-1, self.MOMENTS).round().astype(int)).tolist()
     chosen = max(m for m in moments if m <= now)
@@ -158,7 +159,7 @@ def film(self:TeachersExplorer, s, # a state
         title = f'{whose} {r.step[m]}' if m == moments[0] else str(r.step[m])
         return self.painted(s, r, m, whose, name=f'film-{r.name}-{r.step[m]}', width=84, title=title, pick=True, chosen=m == chosen)
     key = 'film', n, s.person, s.joint, s.opacity, whose
-    return [label, *row, *(self.memory.get_or((*key, m, m == chosen), lambda: moment(m)) for m in moments)]
+    return [*row, *(self.memory.get_or((*key, m, m == chosen), lambda: moment(m)) for m in moments)]
 
 # %% ../../nbs/components/explore/08_teachers.ipynb #c18549cb
 @patch
@@ -173,7 +174,7 @@ def lines(self:TeachersExplorer, s, # a state
     known = [y[np.isfinite(y)] for y in ys]
     low, top = 1.1*min(y.min(initial=0) for y in known), 1.1*max(y.max(initial=0) for y in known)
     if low == top: top = 1.
-    marks = [q for r, y, c in zip(self.records, ys, RUNS) for q in dotted(r.step, y, c, size=2)]
+    marks = [q for r, y, c in zip(self.records, ys, RUNS) for q in dotted(r.step, y, c, r.name*(name == 'distance'), 2)]
     here = Mark('-', [s.step]*2, [low, top], '#999999', 1)
     return chart(name, [*marks, here], ('step', 0, float(end)), (label, low, top), 250, 130, title=title, pick=True)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HEAT', 'UNCERTAINTY', 'DIFFERENCE', 'LEFT', 'RIGHT', 'MIDDLE', 'DPI', 'array', 'rgb', 'picture', 'side_colours',
            'skeleton', 'table', 'unit', 'colour', 'extent', 'one_map', 'grow', 'heat', 'by_side', 'heat_panel', 'strip',
-           'tile_grid', 'png', 'data_url']
+           'tile_grid', 'png', 'svg', 'data_url']
 
 # %% ../../nbs/components/pose/04_draw.ipynb #a0ba97bc
 import base64, io
@@ -205,6 +205,15 @@ def png(what, # a matplotlib figure, or a picture as `rgb` takes it
     else:
         from PIL import Image
         Image.fromarray(rgb(what).repeat(zoom, 0).repeat(zoom, 1)).save(out, 'png')
+    return out.getvalue()
+
+def svg(fig # a matplotlib figure
+       )->bytes:
+    "A figure as the bytes of an SVG: pictures embedded, marks as vectors, words as text; equal figures give equal bytes."
+    import matplotlib
+    out = io.BytesIO()
+    with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'sshpe', 'image.composite_image': False}):
+        fig.savefig(out, format='svg', dpi=fig.dpi, metadata=dict(Date=None))
     return out.getvalue()
 
 def data_url(png:bytes, # a picture
