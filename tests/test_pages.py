@@ -1,5 +1,6 @@
 "The explorers as an application: what opens, what is refused, who may look, and how it ends."
-import ast, re, signal, socket, subprocess, sys, urllib.error, urllib.request
+import ast, json, re, signal, socket, subprocess, sys, urllib.error, urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat, pytest
@@ -8,6 +9,7 @@ from started import started
 
 from sshpe.cli import main
 from sshpe.errors import InputError
+from sshpe.explore.people import networks, only_rendered
 from sshpe.explore.pages import call, ENTRIES, explorer, front, LOOK, opened, entry_options, tiles, write_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,7 +18,7 @@ PHOTO = str(next((ROOT/'data/people/val').rglob('*.jpg')))
 
 
 def test_every_explorer_has_a_tile():
-    assert list(tiles()) == list(ENTRIES) == [p.stem[3:] for p in sorted((ROOT/'nbs/explorers').glob('*.ipynb'))]
+    assert list(tiles()) == list(ENTRIES) == [p.stem[3:] for p in sorted((ROOT/'nbs/explorers').glob('[0-9]*.ipynb'))]
     for t in tiles().values():
         assert t.picture.startswith(b'\x89PNG') and t.promise.endswith('.') and 'After' not in t.promise
         page = front(tiles(), {})
@@ -64,6 +66,17 @@ def test_what_opens_is_what_was_asked_for():
     assert e.x.where.name == 'supervised' and e.state['photo'] == PHOTO
     assert explorer('label', data='people:wild', person=2).state['person'] == 2
     with pytest.raises(InputError, match='compares two, not 3'): explorer('views', run=('supervised', 'denoise-select', 'supervised'))
+
+def test_a_photo_is_seen_by_the_network_that_knows_most():
+    assert {n: explorer(n, photo=PHOTO).x.where.name for n in ('heatmaps', 'selection')} == dict(heatmaps='rendered', selection='denoise-select')
+
+@pytest.mark.parametrize('config,alone', [(dict(), True), (dict(weights='rendered'), True), (dict(unlabelled='rest+people:wild'), True), (dict(weights='imagenet'), False),
+    (dict(unlabelled='lspet=photos'), False), (dict(data='lspet', root='photos'), False)])
+def test_who_has_only_seen_rendered_people(tmp_path, config, alone):
+    x = networks('supervised')
+    facts = json.loads((x.where/'config.json').read_text())
+    (tmp_path/'config.json').write_text(json.dumps({**facts, 'config': {**facts['config'], **config}}))
+    assert only_rendered(replace(x, where=tmp_path)) == alone
 
 
 def test_what_cannot_be_opened_says_why():

@@ -45,13 +45,14 @@ class ExplorerEntry:
     where:str # its module and its class
     takes:tuple # which of run, data and photo
     nets:str = '' # name of the shipped networks that it looks at
+    on_photo:str = '' # the same for a photo, where another sees more
     first:tuple = () # (field, value) of the first view; of other networks only whom, of other data nothing
 
 ENTRIES = dict(
-    heatmaps=ExplorerEntry('heatmaps.HeatmapExplorer', LOOK, 'denoise-select', (('n', 60), ('network', 'student1'), ('person', 3), ('joint', 'right_ankle'), ('tau', .3))),
-    views=ExplorerEntry('views.ViewsExplorer', LOOK, 'denoise-select', (('n', 24), ('person', 5))),
-    selection=ExplorerEntry('selection.SelectionExplorer', LOOK, 'denoise-select', (('n', 60), ('person', 5))),
-    mix=ExplorerEntry('mix.MixExplorer', LOOK, 'pose-mum-plus', (('person', 26), ('seed', 3), ('layer1', 1.), ('layer3', 1.))),
+    heatmaps=ExplorerEntry('heatmaps.HeatmapExplorer', LOOK, 'denoise-select', 'rendered', (('n', 60), ('network', 'student1'), ('person', 3), ('joint', 'right_ankle'), ('tau', .3))),
+    views=ExplorerEntry('views.ViewsExplorer', LOOK, 'denoise-select', 'rendered', (('n', 24), ('person', 5))),
+    selection=ExplorerEntry('selection.SelectionExplorer', LOOK, 'denoise-select', 'denoise-select', (('n', 60), ('person', 5))),
+    mix=ExplorerEntry('mix.MixExplorer', LOOK, 'pose-mum-plus', 'rendered', (('person', 26), ('seed', 3), ('layer1', 1.), ('layer3', 1.))),
     teachers=ExplorerEntry('teachers.TeachersExplorer', ('run',)), runs=ExplorerEntry('runs.RunsExplorer', ('run',), first=(('worst', 'pose-mum-plus'),)),
     label=ExplorerEntry('label.LabelExplorer', ('data',)))
 
@@ -91,7 +92,7 @@ def explorer(name:str, # of an explorer
     state = {**first, **state}
     if 'photo' not in e.takes: return make(*run, *[data]*bool(data), **state)
     need(len(run) <= 2, f'the explorer {name} looks at one run, or compares two, not {len(run)}.')
-    one, *other = [make(r, photo or data or 'people:val', **state) for r in run or [e.nets]]
+    one, *other = [make(r, photo or data or 'people:val', **state) for r in run or [e.on_photo if photo else e.nets]]
     return compared(one, other[0]) if other else one
 
 # %% ../../nbs/components/explore/11_pages.ipynb #80d7c12a

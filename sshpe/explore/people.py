@@ -28,8 +28,9 @@ from ..pose.heatmap import decode, encode
 from ..data.batch import fetch
 from ..ssl.pseudo import aggregate, Answers, filled, pseudo_labels, PseudoLabels, teacher_input
 from ..ssl.recipe import Setup
-from ..data.sources import people_of, source
+from ..data.sources import people_of, REST, source, sources
 from ..models.ema import answering
+from ..models.backbones import RENDERED
 from ..runs.pictures import without_margin
 from ..pose.views import blackened, crops, one_frame, sample_views
 from ..models.device import layout
@@ -297,8 +298,10 @@ def photo_panel(path, # of a picture
 def only_rendered(x:result.Result # networks
                  )->bool:
     "Have they learned from the kit's rendered people alone?"
-    f = x.where/'config.json'
-    return f.is_file() and (c := run.facts(x.where)['config'])['data'] == 'people' and c.get('weights', '') in ('', 'none')
+    if not (x.where/'config.json').is_file(): return False
+    c = run.config(run.facts(x.where)['config'])
+    seen = {c.data, *(s.data for s in sources(c.unlabelled))}
+    return seen <= {'people', REST} and c.weights in ('', 'none', RENDERED)
 
 # %% ../../nbs/components/explore/03_people.ipynb #ee894f25
 @patch
