@@ -274,3 +274,17 @@ def test_real_photos(tmp_path, monkeypatch):
     assert all(map(len, sides)) and not sides[0] & sides[1] and not sides[2] & (sides[0] | sides[1])
     r = report.read_run(x.where)
     assert r.base and as_rows(report.brought(r).shown[0])['PCK'] and len(run.facts(x.where)['plan']) == 4
+
+
+# whom to label next
+
+def test_the_loop_of_labelling_goes_round(root, sticks, tmp_path):
+    from sshpe.runs.notebook import execute
+    given = dict(root=str(sticks), labels=8, more=6, pool=20, views=2, steps=8, out=str(tmp_path/'loop'))
+    execute(root/'nbs/runs/label.ipynb', tmp_path/'label.ipynb', given)
+    first, *next = [read_split(tmp_path/'loop'/n/'split.json') for n in ('first', 'doubtful', 'random')]
+    assert len(first.labelled) == 8
+    for s in next:
+        assert s.labelled[:8] == first.labelled and len(set(s.labelled)) == 14 and not set(s.labelled) & set(s.unlabelled)
+        assert set(s.labelled) | set(s.unlabelled) == set(first.labelled) | set(first.unlabelled)
+    assert next[0].labelled != next[1].labelled
