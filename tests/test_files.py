@@ -174,6 +174,19 @@ def test_pairs_for_some_joints_leave_those_that_names_tell(given, pairs, odd):
     assert alone(COCO17) == [] and 'nose' not in alone(s) and 'spine' not in alone(s)
 
 
+def test_a_face_of_68_points_is_mirrored():
+    "Its middle line, by the usual numbers: chin, bridge and tip of the nose, middle of the lips."
+    from sshpe.pose.skeleton import alone, mirror_pairs, Skeleton
+    names = ['nose', 'left_eye', 'right_eye', *(f'face-{i}' for i in range(68)), 'left_hand_root', 'right_hand_root']
+    s = Skeleton('whole', tuple(names), mirror_pairs(names))
+    middle = {n for j, n in enumerate(names) if s.flip[j] == j}
+    assert middle == {'nose', *(f'face-{i}' for i in (8, 27, 28, 29, 30, 33, 51, 57, 62, 66))} and sorted(s.flip) == list(range(73)) and alone(s) == []
+    part = {range(0, 17), range(17, 27), range(27, 36), range(36, 48), range(48, 60), range(60, 68)}   # jaw, brows, nose, eyes, lips outside and inside
+    number = lambda j: int(names[j][5:])
+    assert all(any(number(a) in r and number(b) in r for r in part) for a, b in s.pairs if 'face' in names[a])
+    assert len(mirror_pairs(names[:-5])) == 1   # a part of a face is not known
+
+
 @pytest.mark.parametrize('box', [KeyError, None, [0, 0, 0, 0], [5, 5, -9, 20], [1, 2], 'x', [None]*4, [float('inf'), 0, 1, 1]])
 @pytest.mark.parametrize('segmentation', [SQUARE, None])
 def test_boxes(box, segmentation, tmp_path):

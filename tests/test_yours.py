@@ -1,5 +1,5 @@
 """Somebody's own pictures: one json of labels, its photos, folders of unlabelled ones; who takes part is said before, and what they brought after."""
-import json, shutil
+import json, os, shutil, warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -249,3 +249,42 @@ def test_one_command(yours, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('changes, says', [(dict(compare='suprevised'), 'supervised'), (dict(compare='supervised', recipe='supervised'), 'leave compare out')])
 def test_only_supervised_training_is_compared_with(changes, says):
     with pytest.raises(InputError, match=says): run.config(changes)
+
+
+# real photos, where they are
+
+@pytest.mark.skipif(not os.environ.get('SSHPE_PHOTOS'), reason='SSHPE_PHOTOS does not point at a folder with real photos')
+def test_real_photos(tmp_path, monkeypatch):
+    "COCO's own: one json with its photos, other photos as a folder, some labelled ones among them, and boxes as a detector writes them."
+    monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'store'))
+    coco = Path(os.environ['SSHPE_PHOTOS'])/'coco_mini'
+    labels, more = coco/'annotations/person_keypoints_train2017.json', tmp_path/'more'
+    shutil.copytree(coco/'val2017', more)
+    for f in sorted((coco/'train2017').iterdir())[:3]: shutil.copy(f, more)
+    d = json.loads((coco/'annotations/person_keypoints_val2017.json').read_text())
+    (tmp_path/'boxes.json').write_text(json.dumps([{k: a[k] for k in ('image_id', 'category_id', 'bbox')} | dict(score=.9) for a in d['annotations'] if not a['iscrowd']]))
+    c = run.config(dict(data='coco', root=str(labels), photos=str(coco/'train2017'), labels=0, preset='tiny', recipe='pose-mum-plus', compare='supervised', val='0.25',
+                        unlabelled=f'folder@{tmp_path}/boxes.json={more}', out=str(tmp_path/'runs/mine')))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        x = training.start(c)
+        compare.compare(x)
+        training.finish(training.fit(x))
+    sides = [set(p.files.tolist()) for p in (x.train, x.val, *x.more)]
+    assert all(map(len, sides)) and not sides[0] & sides[1] and not sides[2] & (sides[0] | sides[1])
+    r = report.read_run(x.where)
+    assert r.base and as_rows(report.brought(r).shown[0])['PCK'] and len(run.facts(x.where)['plan']) == 4
+
+
+# whom to label next
+
+def test_the_loop_of_labelling_goes_round(root, sticks, tmp_path):
+    from sshpe.runs.notebook import execute
+    given = dict(root=str(sticks), labels=8, more=6, pool=20, views=2, steps=8, out=str(tmp_path/'loop'))
+    execute(root/'nbs/runs/label.ipynb', tmp_path/'label.ipynb', given)
+    first, *next = [read_split(tmp_path/'loop'/n/'split.json') for n in ('first', 'doubtful', 'random')]
+    assert len(first.labelled) == 8
+    for s in next:
+        assert s.labelled[:8] == first.labelled and len(set(s.labelled)) == 14 and not set(s.labelled) & set(s.unlabelled)
+        assert set(s.labelled) | set(s.unlabelled) == set(first.labelled) | set(first.unlabelled)
+    assert next[0].labelled != next[1].labelled

@@ -60,6 +60,7 @@ def said_now_and_then(seconds:float=5, # between two lines
         print(f'{people:,} people, {people/(now-start):.0f} a second, {problems} left out', file=sys.stderr, flush=True)
     return tell
 
+# %% ../../nbs/components/commands/02_train_and_use.ipynb #7e3f7a71
 def predict(a): # the parsed options
     "Keypoints of people in photos and videos, as COCO results and drawn; raises `InputError` where photos and boxes do not match, or none can be read."
     from sshpe.evaluate.metrics import write_results

@@ -70,6 +70,7 @@ def given_pairs(pairs, # 'a:b, c:d', or a list of pairs of names or numbers
     need(len(set(used)) == len(used) and all(0 <= i < len(joints) for i in used), f'flip_pairs must name joints of these {len(joints)}, none twice')
     return found
 
+# %% ../../nbs/components/data/02c_category.ipynb #d4538585
 def with_found(pairs, # given: (a, b) indices
                joints, # J names
               )->tuple: # (a, b) indices

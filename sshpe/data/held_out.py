@@ -34,5 +34,6 @@ def validation(people:People, # of a data set without validation people of its o
     turn = lambda f: hashlib.sha256(f'{h.seed} {f}'.encode('utf8', 'surrogatepass')).digest()
     photos = sorted(set(people.files.tolist()), key=turn)
     n = max(1, round(h.size*len(photos))) if h.size < 1 else int(h.size)
-    need(n < len(photos), f'{people.name} has {len(photos):,} photos, so {n:,} for validation leave none to train on: hold out fewer (val), or name a json of validation people')
+    need(n < len(photos), f'{people.name} has {len(photos):,} photos, so {n:,} for validation leave none to train on: '
+         'hold out fewer (val), or name a json of validation people')
     return np.isin(people.files, photos[:n])

@@ -40,6 +40,7 @@ def spelt_otherwise(root, # the photos' folder
     often = Counter(map(plain_letters, found))
     return {p: f for f in found if often[p := plain_letters(f)] == 1}
 
+# %% ../../nbs/components/data/02b_mend.ipynb #d0529155
 def photo_files(root, # the photos' folder
                 files, # N names, as a list has them
                 findings:Findings, # what was odd is noted here
@@ -125,6 +126,7 @@ def like_corners(people:People, # with `sizes`
     (x, y, w, h), (W, H) = people.boxes.T, people.sizes.T
     return ((x+w > W+slack) | (y+h > H+slack)) & (w > x) & (h > y) & (w <= W+slack) & (h <= H+slack)
 
+# %% ../../nbs/components/data/02b_mend.ipynb #9c763203
 @np.errstate(over='ignore', invalid='ignore')
 def mended_boxes(people:People, # with `sizes`
                  findings:Findings, # what was odd is noted here
@@ -133,7 +135,9 @@ def mended_boxes(people:People, # with `sizes`
     "Boxes from joints where they are missing or empty, areas from boxes where they are missing or 0."
     b, (W, H) = people.boxes, people.sizes.T[...,None]
     corners = like_corners(people)
-    if corners.mean() > .5: findings.note('box|boxes that looks|look like corners (x0, y0, x1, y1) is|are read as x, y, width, height', said(people, corners, 'has a box that reaches out of its photo'))
+    if corners.mean() > .5: # not a few, but most
+        findings.note('box|boxes that looks|look like corners (x0, y0, x1, y1) is|are read as x, y, width, height',
+                      said(people, corners, 'has a box that reaches out of its photo'))
     none = ~np.isfinite(b).all(1) | (b[:,2:] < 1).any(1)
     if none.any():
         x, y, w, h = joint_boxes(people.keypoints).T[...,None]
@@ -175,6 +179,7 @@ def packed_outline(size, # (height, width)
     inside = (box[:2] >= 0).all() and box[0]+box[2] <= w and box[1]+box[3] <= h
     return (area, box) if 0 < area <= size.prod() and inside else None
 
+# %% ../../nbs/components/data/02b_mend.ipynb #72f2b4df
 def run_outline(d:dict, # size [height, width], counts: pixels outside, inside, outside, … down the columns
                )->tuple: # as of `outline`
     "The same of runs."

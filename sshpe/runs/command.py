@@ -137,7 +137,8 @@ def train(c:run.Config, # the run's parameters
     print(f'{c.recipe}, {whose}, preset {c.preset}, seed {c.seed} -> {where}' + (' (goes on)' if known else ''), flush=True)
     facts = lambda: run.facts(where) if (where/'config.json').exists() else {}
     means = lambda rows: per_student(rows, facts().get('recipe', {}))
-    with base_followed(c, where), notebook.following(where/'log.csv', lambda text: print(text, flush=True), lambda: facts().get('steps', 0), means, lambda: facts().get('plan', [])):
+    steps, plan = lambda: facts().get('steps', 0), lambda: facts().get('plan', [])
+    with base_followed(c, where), notebook.following(where/'log.csv', lambda text: print(text, flush=True), steps, means, plan):
         try: notebook.execute(run.home()/'nbs/runs/train.ipynb', where/'train.ipynb', {**asdict(c), 'out': str(where)})
         except notebook.Failed as e: raise notebook.Failed(f'{e}; the same command goes on from the last checkpoint') from e
         except KeyboardInterrupt: raise KeyboardInterrupt('stopped; the state is saved, and the same command goes on from there' if (where/'state.pt').exists() else '') from None

@@ -183,6 +183,7 @@ def joints(r:Read)->ReportPart:
     if not found: return ReportPart(title, 'There are no scores by joint.')
     return ReportPart(title, 'With the supervised baseline beside it.' if r.base else 'There is no supervised run of the same data, labels, seed and steps to compare with.', (charts.joint_bars(found),))
 
+# %% ../../nbs/components/runs/10_report.ipynb #9a0b49af
 def report_people(r:Read)->ReportPart:
     "The best and the worst people."
     from sshpe.data.coco import skeleton_of

@@ -120,6 +120,7 @@ def passing(nets:dict, # name -> network
         for k, a in found.items(): out.setdefault(k, []).append(a)
     return {k: tuple(np.concatenate(c) for c in zip(*v)) for k, v in out.items()}, np.concatenate(rows)
 
+# %% ../../nbs/components/runs/04_result.ipynb #916a70a4
 def detected_scores(x:Result, # a finished run
                     people, # People with a detector's boxes and scores
                     where:Path, # folder of the results files

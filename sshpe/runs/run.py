@@ -46,9 +46,9 @@ class Config:
 
     @property
     def how(self): return {k: getattr(self, k) for k in HOW} # the data is read
-HOW = 'photos', 'val', 'bad', 'category', 'normalised', 'flip_pairs', 'sigmas' # fields that say how to read data, see `load`
 
 # %% ../../nbs/components/runs/01_run.ipynb #80aa6a16
+HOW = 'photos', 'val', 'bad', 'category', 'normalised', 'flip_pairs', 'sigmas' # fields that say how to read data, see `load`
 COMPARED = '', 'supervised' # what `compare` can be
 def starts(weights:str)->str: # see `Config`
     "First weights with their paths in full."
