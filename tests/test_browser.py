@@ -345,6 +345,25 @@ def test_one_click_opens_an_explorer_that_fills_the_screen(app, name):
         assert covered(app) > least and app.evaluate('document.scrollingElement.scrollHeight <= innerHeight')
         assert (b := first.bounding_box())['y']+b['height'] < h
 
+FOCUS = """() => { const e = document.activeElement, s = getComputedStyle(e), n = e.closest('[class*=sshpe-control-]');
+                   const name = n && [...n.classList].find(c => c.startsWith('sshpe-control-')), seen = s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0;
+                   return [e.tagName, name ? name.slice(14) : e.textContent.slice(0, 20), seen || s.boxShadow !== 'none']; }"""
+
+def test_every_control_is_reached_by_tab_and_seen(app):
+    "From the first button on; a control that is folded away is reached after its fold."
+    app.keyboard.press('Tab'); assert app.evaluate(FOCUS)[2], 'a tile of the front page'
+    app.locator('a#views').click()
+    r = Reader(app, ViewsExplorer)
+    for fold in r.root.locator('.sshpe-side .jupyter-widget-Collapse-header').all(): fold.click()
+    r.root.locator('.sshpe-button-previous').focus()
+    been = [app.evaluate(FOCUS)]
+    for _ in range(60): app.keyboard.press('Tab'); been.append(app.evaluate(FOCUS))
+    assert set(r.e.controls) <= {name for _, name, _ in been}, set(r.e.controls)-{name for _, name, _ in been}
+    assert {'PNG', 'SVG', 'CSV', 'link', 'find people'} <= {name for _, name, _ in been}
+    assert [(tag, name) for tag, name, seen in been if not seen and tag != 'BODY'] == []
+    labels = r.panels.locator('canvas').evaluate_all('nodes => nodes.map(n => [n.getAttribute("role"), n.getAttribute("aria-label")])')
+    assert labels == [['img', p.title or p.name] for row in r.e.rows for p in row]
+
 def test_a_link_opens_what_was_seen(app, served):
     app.locator('a#heatmaps').click()
     r = Reader(app, HeatmapExplorer)
