@@ -52,7 +52,9 @@ class Compare(Explorer):
                  **state): # fields of the state that A and B share
         need(type(a) is type(b), f'{type(a).__name__} and {type(b).__name__} cannot be compared: give two explorers of one kind.')
         self.a, self.b, self.State, self.slider = a, b, type(a).State, type(a).slider
-        self.GROUPS, self.FOLDED, self.MEANS = a.GROUPS, a.FOLDED, {f'{s} {k}': v for s in A_AND_B for k, v in a.MEANS.items()}
+        grouped = [k for names in a.GROUPS.values() for k in names]
+        self.GROUPS, self.FOLDED = a.GROUPS, tuple(k for k in a.controls if grouped and k not in grouped) or a.FOLDED # two take more room
+        self.MEANS = {f'{s} {k}': v for s in A_AND_B for k, v in a.MEANS.items()}
         self.differ = {k: v for k, v in b.state.items() if v != a.state[k]}
         super().__init__(a, b, **{**a.state, **state})
 
