@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROOMS', 'SECTIONS', 'FORMULA', 'PACKAGE', 'JS', 'CSS', 'visible', 'markdown', 'readme', 'section', 'sidebar_order',
-           'up', 'rendered', 'linked', 'coloured', 'output', 'page_body', 'module_entries', 'arguments', 'api',
-           'sections_of', 'style', 'sidebar', 'whole_page', 'places_of', 'title_of', 'build']
+           'up', 'rendered', 'linked', 'coloured', 'output', 'heading', 'page_body', 'module_entries', 'arguments',
+           'api', 'sections_of', 'style', 'sidebar', 'whole_page', 'places_of', 'title_of', 'build']
 
 # %% ../nbs/components/21_docs.ipynb #33e80a3a
 import ast, base64, html, json, re
@@ -107,25 +107,32 @@ def coloured(source:str, # text of a program
 
 def output(o, # an output of a cell
            picture, # function: a PNG's bytes -> its address
+           about:str='', # what the page says there, for those who cannot see a picture
           )->str: # HTML
     "One output of a cell."
     if o.output_type == 'stream': return f'<pre class="out">{html.escape(o.text)}</pre>'
     d = o.get('data', {})
-    if 'image/png' in d: return f'<img alt="picture" src="{picture(base64.b64decode(d["image/png"]))}">'
+    if 'image/png' in d: return f'<img alt="{html.escape(f"picture: {about}" if about else "picture")}" src="{picture(base64.b64decode(d["image/png"]))}">'
     if 'text/markdown' in d: return f'<div class="out">{rendered(d["text/markdown"])}</div>'
     if 'text/html' in d: return f'<div class="out">{d["text/html"]}</div>'
     return f'<pre class="out">{html.escape(d.get("text/plain", ""))}</pre>'
 
 # %% ../nbs/components/21_docs.ipynb #57f33f27
+def heading(source:str # of a markdown cell
+           )->str: # its last heading; '' = none
+    "What a page is about from here on."
+    lines = [l.lstrip('# ') for l in source.splitlines() if re.match(r'#{1,4} ', l)]
+    return lines[-1] if lines else ''
+
 def page_body(nb, # a notebook, as nbformat reads it
               picture, # function: a PNG's bytes -> its address
              )->str: # HTML
     "A notebook as HTML."
-    parts = []
+    parts, about = [], ''
     for c in visible(nb).cells:
-        if c.cell_type == 'markdown': parts.append(rendered(c.source)); continue
+        if c.cell_type == 'markdown': parts.append(rendered(c.source)); about = heading(c.source) or about; continue
         shown = '' if c.metadata.get('transient') or c.source.startswith('#| default_exp') else coloured(re.sub(r'^#\| export\n', '', c.source))
-        parts.append(shown+''.join(output(o, picture) for o in c.get('outputs', ())))
+        parts.append(shown+''.join(output(o, picture, about) for o in c.get('outputs', ())))
     return '\n'.join(parts)
 
 # %% ../nbs/components/21_docs.ipynb #789adebe

@@ -47,6 +47,11 @@ def test_pictures_are_there(pages):
     here = [(p.parent/e['src']).is_file() for p, s in pages.items() for e in s.find_all('img') if not e['src'].startswith('data:')]
     assert len(here) > 50 and all(here)
 
+def test_pictures_have_words(pages):
+    "What a page says where its picture stands, for those who cannot see it."
+    alts = {(p.name, e['src']): e.get('alt', '').strip() for p, s in pages.items() for e in s.find_all('img')}
+    assert [k for k, alt in alts.items() if not alt] == [] and sum(alt.startswith('picture: ') for alt in alts.values()) > 50
+
 
 @pytest.mark.parametrize('word, page', [('quantile', 'components/pose/03_views'), ('confirmation', 'lessons/03_collapse'), ('eman', 'components/models/02_ema')])
 def test_the_search_knows(site, word, page):

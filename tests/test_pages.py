@@ -22,7 +22,7 @@ def test_every_explorer_has_a_tile():
     for t in tiles().values():
         assert t.picture.startswith(b'\x89PNG') and t.promise.endswith('.') and 'After' not in t.promise
         page = front(tiles(), {})
-        assert f'href="/{t.name}"' in page and f'src="/{t.name}.png"' in page
+        assert f'href="/{t.name}"' in page and f'src="/{t.name}.png" alt="{t.title}: how it looks"' in page
 
 
 @pytest.mark.parametrize('words, meant', [

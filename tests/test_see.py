@@ -279,6 +279,33 @@ def test_what_is_done_in_one_happens_to_both(people):
     hear(e, 'next'); assert e.state['person'] == 5
     hear(e, 'undo', 'undo'); assert e.state['person'] == 0
 
+def test_b_gets_a_value_of_its_own(people):
+    "By its own control; it is then what an explorer with that value shows, and its code says so."
+    x = networks('denoise-select')
+    e = Compare(HeatmapExplorer(x, people, joint='nose', person=1), HeatmapExplorer(x, people, joint='nose', person=1))
+    assert e.differ == {} and e.field.value == '' and e.field in walk(e.widget)
+    for field, value in dict(tau=.9, joint='left_hip', pool='mean', network='student2').items():
+        e.field.value = field
+        own = next(w for w in walk(e.widget) if 'sshpe-control-other' in w._dom_classes)
+        assert own.value == e.state[field] and f'sshpe-control-{field}' in own._dom_classes
+        own.value = value
+    assert e.differ == dict(tau=.9, joint='left_hip', pool='mean', network='student2')
+    e.set(person=2)
+    alone = HeatmapExplorer(x, people, **{**e.state, **e.differ})
+    assert {k[2:]: v for k, v in e.figures.items() if k.startswith('B')} == alone.figures
+    again = eval(e.code(), dict(Compare=Compare, HeatmapExplorer=HeatmapExplorer, people=people))
+    assert (again.state, again.differ, again.figures) == (e.state, e.differ, e.figures) and again.field.value != ''
+    e.field.value = 'tau'; own = e.other['tau']
+    assert own.value == .9
+    own.value = e.state['tau']; assert 'tau' not in e.differ
+
+def test_what_b_refuses_stays():
+    lamp = Compare(Lamp(), Lamp())
+    lamp.field.value = 'a'; lamp.other['a'].value = 3
+    assert lamp.figures == {'A sum': 1, 'A none': None, 'B sum': 3, 'B none': None}
+    lamp.other['a'].value = 4
+    assert lamp.status == 'four is refused' and lamp.differ == dict(a=3) and lamp.other['a'].value == 3
+
 def test_two_people_have_no_difference(people):
     x = networks('supervised')
     e = Compare(HeatmapExplorer(x, people, person=1, joint='nose'), HeatmapExplorer(x, people, person=2, joint='nose'))

@@ -7,11 +7,11 @@ __all__ = ['A_AND_B', 'FULL', 'DIFFERENCE_RGB', 'panel_difference', 'panel_diffe
 
 # %% ../../nbs/components/explore/13_compare.ipynb #ce505dff
 from dataclasses import replace
-import numpy as np
+import ipywidgets as W, numpy as np
 from fastcore.basics import patch
 from matplotlib.colors import to_rgb
-from ..errors import need
-from .base import Explorer
+from ..errors import InputError, need
+from .base import about, dressed, Explorer, from_control, part, to_control
 from .panels import Layer, Panel
 
 # %% ../../nbs/components/explore/13_compare.ipynb #2746f94d
@@ -52,7 +52,9 @@ class Compare(Explorer):
                  **state): # fields of the state that A and B share
         need(type(a) is type(b), f'{type(a).__name__} and {type(b).__name__} cannot be compared: give two explorers of one kind.')
         self.a, self.b, self.State, self.slider = a, b, type(a).State, type(a).slider
-        self.GROUPS, self.FOLDED, self.MEANS = a.GROUPS, a.FOLDED, {f'{s} {k}': v for s in A_AND_B for k, v in a.MEANS.items()}
+        grouped = [k for names in a.GROUPS.values() for k in names]
+        self.GROUPS, self.FOLDED = a.GROUPS, tuple(k for k in a.controls if grouped and k not in grouped) or a.FOLDED # two take more room
+        self.MEANS = {f'{s} {k}': v for s in A_AND_B for k, v in a.MEANS.items()}
         self.differ = {k: v for k, v in b.state.items() if v != a.state[k]}
         super().__init__(a, b, **{**a.state, **state})
 
@@ -86,6 +88,55 @@ def follow(self:Compare, side:str, # 'A' or 'B': whose panel it was
     changed = {k: v for k, v in e.state.items() if v != getattr(s, k)}
     if side == 'B': self.differ |= {k: v for k, v in changed.items() if k in self.differ}
     self.set(**{k: v for k, v in changed.items() if side == 'A' or k not in self.differ})
+
+# %% ../../nbs/components/explore/13_compare.ipynb #aaf7484d
+@patch
+def beside(self:Compare, controls)->list: # field -> control
+    "What B has otherwise: a field, and its control."
+    self.field, self.other, self.place = W.Dropdown(options=['', *controls], description='B differs in'), {}, W.VBox()
+    self.field.style.description_width, self.field.layout.width, self.field.tooltip = 'initial', 'auto', 'the field in which B has a value of its own'
+    self.field.add_class('sshpe-control-differs')
+    self.field.observe(lambda c: self.choose_field(c['new']), 'value')
+    self.field.value = next((k for k in controls if k in self.differ), '')
+    return [part('two at once', [self.field, self.place])]
+
+@patch
+def choose_field(self:Compare, name:str): # of a field; '' = none
+    "Show B's control of a field."
+    new = {k: w for k, w in self.b.own_controls().items() if k == name}
+    self.other = dressed(new, self.turned_in_b, about(self.State))
+    for w in self.other.values(): w.add_class('sshpe-control-other')
+    self.show_other(); self.place.children = tuple(self.other.values())
+
+@patch
+def show_other(self:Compare):
+    "B's control shows B's value, in A's range."
+    deaf, self.deaf = self.deaf, True
+    for k, w in self.other.items():
+        if hasattr(w, 'max'): w.max = self.controls[k].max
+        w.value = to_control(w, self.differ.get(k, getattr(self._state, k)))
+    self.deaf = deaf
+
+# %% ../../nbs/components/explore/13_compare.ipynb #0988155c
+@patch
+def turned_in_b(self:Compare, name:str, # of a field
+                value, # its control's new value
+               ):
+    "B's own control was moved; where B cannot have the value, it keeps the old one, and the reader is told why."
+    if self.deaf: return
+    old = self.differ
+    try:
+        v = from_control(value, getattr(self.states(self._state)['B'], name))
+        self.differ = {k: w for k, w in {**old, name: v}.items() if w != getattr(self._state, k)}
+        self.render()
+    except InputError as e: self.differ = old; self.render(); self.tell(str(e))
+
+@patch
+def render(self:Compare):
+    "Show both; each knows its state, and the code names it."
+    both = self.states(self._state)
+    self.a._state, self.b._state = both['A'], both['B']
+    Explorer.render(self); self.show_other()
 
 # %% ../../nbs/components/explore/13_compare.ipynb #29981d29
 @patch

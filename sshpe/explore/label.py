@@ -108,6 +108,7 @@ def example(self:LabelExplorer, person:int, # who is labelled
     ring = [Mark('ring', *xyv[joint,:2], '#F0E442', 9)]*bool(xyv[joint,2])
     return [view('example', without_margin(self.people, [other])[0], (), [*pose(xyv, COCO17), *ring], 256, title=f'where it is on person {other}', frame='')]
 
+# %% ../../nbs/components/explore/10_label.ipynb #abc95a17
 @patch
 def scene(self:LabelExplorer, s): # a state -> rows, figures
     "The person, what was clicked, and an example; after the last joint the truth."

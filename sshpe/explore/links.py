@@ -43,6 +43,7 @@ READERS = {str: unquote, int: lambda t: int(unquote(t)), float: lambda t: finite
            tuple: lambda t: tuple(as_item(unquote(x)) for x in t.split(',')) if t else ()}
 WORDS = {int: 'a whole number', float: 'a number', bool: 'yes or no'}
 
+# %% ../../nbs/components/explore/15_links.ipynb #a9733b97
 def to_link(state:dict # field -> value
            )->str:
     "Fields and their values as the end of an address."

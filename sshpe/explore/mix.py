@@ -235,7 +235,7 @@ def stage_row(self:MixExplorer, s, # a state
     def heat(name, H):
         layer = joint_layer(name, H[n], s.joint, sk, s.opacity)
         return view(f'{name}-{n}', g.pictures[n], [layer], outlines(H[n], s.joint, sk, self.x.preset.size), title='' if n else name, **common)
-    return [view(f'picture-{n}', g.pictures[n], (), [edge], title='' if n else str(g.rows[n]), **common),
+    return [view(f'picture-{n}', g.pictures[n], (), [edge], title=str(g.rows[n]), **common),
             view(f'input-{n}', g.seen[n], (), marks['input',n], title=title('input'), **common),
             *(view(f'{k}-{n}', DARK, [feature(k)], marks[k,n], size=(H, W), title=title(k), **common) for k in STAGES[1:]),
             heat('mixed', g.mixed), heat('alone', g.alone)]

@@ -118,7 +118,7 @@ body {margin: 0; padding: 3vh 4vw; font: 14px/1.35 system-ui, sans-serif; color:
 h1 {margin: 0; font-size: 24px} header p {margin: 2px 0 16px; color: #555}
 main {display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 18px}
 a {display: flex; flex-direction: column; background: #fff; color: inherit; text-decoration: none; border-radius: 8px; overflow: hidden;
-   box-shadow: 0 1px 4px #0003; transition: box-shadow .15s} a:hover, a:focus-visible {box-shadow: 0 3px 16px #0005; outline: none}
+   box-shadow: 0 1px 4px #0003; transition: box-shadow .15s} a:hover {box-shadow: 0 3px 16px #0005} a:focus-visible {outline: 3px solid #0072B2}
 img {width: 100%; height: 19vh; object-fit: cover; object-position: 0 20%; border-bottom: 1px solid #ddd}
 h2 {margin: 10px 14px 2px; font-size: 15.5px} a p {margin: 0 14px 12px; color: #444}
 '''
@@ -128,7 +128,7 @@ def front(tiles, # {name: Tile}
          )->str: # html
     "The front page: a tile for each explorer."
     words = ', '.join(f'{k} {v if isinstance(v, str) else " ".join(v)}' for k, v in given.items()) or 'the shipped networks, on people whom nobody labelled for them'
-    link = lambda t: (f'<a href="/{t.name}" id="{t.name}"><img src="/{t.name}.png" alt=""><h2>{html.escape(t.title)}</h2>'
+    link = lambda t: (f'<a href="/{t.name}" id="{t.name}"><img src="/{t.name}.png" alt="{html.escape(t.title)}: how it looks"><h2>{html.escape(t.title)}</h2>'
                       f'<p>{html.escape(t.promise)}</p></a>')
     return (f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,"><title>sshpe explorers</title><style>{PAGE_STYLE}</style>'
             f'<header><h1>Semi-supervised pose estimation, to look at</h1><p>{html.escape(words)}</p></header>'

@@ -102,6 +102,7 @@ function paint(node, p, box, lens, look, pictures, tables) {
   g.restore();
   if (p.axes.length) axes(g, p, node);
   legend(g, p, node);
+  c.setAttribute('aria-label', p.title || p.name);
   node.caption.textContent = node.caption.title = p.title; node.classList.toggle('sshpe-chosen', p.chosen);
 }
 function share(node, e) {   // of the panel's width and height, under the mouse
@@ -209,7 +210,7 @@ function make(model, root, nodes, name) {
   const node = document.createElement('figure');
   node.className = 'sshpe-panel'; node.dataset.panel = name; node.caption = add(node, 'figcaption', 'sshpe-title');
   const stage = add(node, 'div', 'sshpe-canvas');
-  node.canvas = add(stage, 'canvas'); node.cross = add(stage, 'div', 'sshpe-cross'); node.rect = add(stage, 'div', 'sshpe-box');
+  node.canvas = add(stage, 'canvas'); node.canvas.setAttribute('role', 'img'); node.cross = add(stage, 'div', 'sshpe-cross'); node.rect = add(stage, 'div', 'sshpe-box');
   node.cross.style.display = 'none'; listen(model, root, nodes, node); nodes.set(name, node);
   return node;
 }
@@ -271,6 +272,7 @@ const HELP = [['n  →', 'next person'], ['p  ←', 'previous person'], ['j  J',
               ['s', 'smooth or raw pixels'], ['e  E', 'save the panel under the mouse as SVG, as PNG'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
               ['double-click', 'enlarge a panel'], ['click', 'choose a person, a moment, τ in a histogram']];
 function press(model, root, e) {   // letters anywhere in the explorer, arrows on the pictures
+  if (e.key === 'Tab') root.classList.add('sshpe-tabbed');   // from now on, show where the keys go
   const typing = e.target.closest('input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable], .noUi-handle'), letter = e.key.length === 1;
   if (!(KEYS[e.key] || HERE[e.key]) || typing || e.ctrlKey || e.metaKey || e.altKey || !(letter || root.contains(e.target))) return;
   e.preventDefault(); e.stopPropagation();

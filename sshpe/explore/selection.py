@@ -61,7 +61,7 @@ def ranked(c, # `Crowd`
     return order[in_box(c, box)[order]]
 
 # %% ../../nbs/components/explore/06_selection.ipynb #a2f52e58
-STUDENTS = ('#009E73', '#CC79A7') # the colours of the two students
+STUDENTS = ('#009E73', '#AA4499') # the colours of the two students
 
 @dataclass(frozen=True)
 class SelectionState(PeopleState):

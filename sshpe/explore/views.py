@@ -47,7 +47,7 @@ def dimmed(image, # (H,W,3) uint8
     return (image*np.where(draw.grow(draw.array(seen), image.shape[:2]), 1, .3)[...,None]).astype(np.uint8)
 
 # %% ../../nbs/components/explore/05_views.ipynb #2eff227a
-PALETTE = ('#999999', '#E69F00', '#56B4E9', '#009E73', '#D55E00', '#0072B2', '#CC79A7', '#F0E442', '#8C6BB1') # of the views
+PALETTE = ('#BBBBBB', '#E69F00', '#56B4E9', '#009E73', '#D55E00', '#0072B2', '#CC79A7', '#F0E442', '#882255') # of the views
 
 def short(joint:str)->str: # 'left_wrist' -> 'l wri'
     "A joint's name where space is dear."

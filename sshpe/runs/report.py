@@ -63,13 +63,14 @@ class ReportPart:
 
     def html(self)->str:
         "As a section of a page."
-        inside = ''.join(s if isinstance(s, str) else image(draw.png(s)) for s in self.shown)
+        inside = ''.join(s if isinstance(s, str) else image(draw.png(s), self.title) for s in self.shown)
         return f'<section><h2>{html.escape(self.title)}</h2><p>{html.escape(self.about)}</p>{inside}</section>'
 
 def image(data:bytes, # a PNG
+          about:str, # what it shows, for those who cannot see it
          )->str: # HTML
     "A picture inside the page."
-    return f'<p><img alt="" src="{draw.data_url(data)}"></p>'
+    return f'<p><img alt="{html.escape(about)}" src="{draw.data_url(data)}"></p>'
 
 def said_words(v)->str: # what json holds
     "A value on one line."
@@ -206,7 +207,7 @@ def pictures(r:Read)->ReportPart:
     "The pictures that the training notebook has left in the folder."
     kept = [f for n in ('people', 'views', 'pseudo', 'quality') if (f := Path(r.e.where)/f'{n}.png').is_file()]
     return ReportPart('Pictures of the training notebook', 'Labelled people, views of an unlabelled one, what the last teachers would teach, and how right they are.' if kept else 'There are none.',
-                tuple(image(f.read_bytes()) for f in kept))
+                tuple(image(f.read_bytes(), f.stem) for f in kept))
 
 # %% ../../nbs/components/runs/10_report.ipynb #56425b8f
 REPORT_PARTS = settings_table, environment, training, film, score_table, brought, joints, report_people, time, pictures
