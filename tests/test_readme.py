@@ -14,7 +14,7 @@ LINES = [line.split('  #')[0].strip() for block in re.findall(r'```sh\n(.*?)```'
 
 @pytest.fixture(scope='module')
 def world(sticks, done, tmp_path_factory):
-    "The reader's folder: a photo, runs/NAME, COCO and AI Challenger in small, a detector's boxes."
+    "The reader's folder: a photo, runs/NAME, labels.json with photos and more photos, COCO and AI Challenger in small, a detector's boxes."
     from test_sources import aic_entry, listing, write_aic
     here = tmp_path_factory.mktemp('reader')
     coco = listing(here/'coco', 'image_info', 'unlabeled2017', 'unlabeled2017')
@@ -30,7 +30,9 @@ def world(sticks, done, tmp_path_factory):
     write_aic(here/'aic', [aic_entry('a', 3), aic_entry('b', 2)])
     shutil.copy(next((sticks/'val').iterdir()), here/'photo.jpg')
     for name in 'NAME', 'OTHER': shutil.copytree(done.where, here/'runs'/name)
-    shutil.copytree(sticks/'val', here/'photos')
+    shutil.copytree(sticks/'train', here/'photos'); shutil.copytree(sticks/'val', here/'more')
+    shutil.copy(sticks/'annotations/person_keypoints_train.json', here/'labels.json')
+    (here/'found.json').write_text(json.dumps([box(0) | dict(file_name=p.name) for p in (here/'more').iterdir()]))
     torch.save(SimpleBaseline().state_dict(), here/'checkpoint.pth')
     return here
 
@@ -38,7 +40,7 @@ def world(sticks, done, tmp_path_factory):
 def small(line, here, out):
     "The words of a README line, at the size of a test."
     words = shlex.split(line.replace('/path/to/coco', str(here/'coco')).replace('/path/to/aic', str(here/'aic')).replace('HOST', 'localhost')
-                        .replace('@boxes.json', f'@{here}/boxes.json').replace('=photos', f'={here}/photos').replace('$CPU_INDEX', ''))
+                        .replace('@boxes.json', f'@{here}/boxes.json').replace('$CPU_INDEX', ''))
     if 'torchrun' in words: words[:words.index('-m')] = ['torchrun', '--standalone', '--nproc-per-node', '2']  # one machine stands for four
     if words[:2] == ['sshpe', 'train'] or 'sshpe.runs.worker' in words:
         after = lambda name, new: words.__setitem__(words.index(name)+1, new(words[words.index(name)+1])) if name in words else words.extend([name, new('')])
@@ -50,7 +52,7 @@ def small(line, here, out):
         if '--processes' in words: after('--processes', lambda old: '2')
         if 'backbone=resnet50' in words: words[words.index('backbone=resnet50')] = 'steps=6'
     if words[0] == 'papermill': words[2] = str(out)+'.ipynb'; words += ['-p', 'preset', 'tiny', '-p', 'root', os.environ['README_PEOPLE'], '-p', 'out', str(out), '-p', 'labels', '16']
-    if words[0] == 'sshpe' and words[1] == 'pseudo-label': words += ['--root', os.environ['README_PEOPLE'], '--split', 'val']
+    if words[0] == 'sshpe' and words[1] == 'pseudo-label' and '--root' not in words: words += ['--root', os.environ['README_PEOPLE'], '--split', 'val']
     if words[:2] == ['sshpe', 'evaluate'] and '--data' not in words: words += ['--root', os.environ['README_PEOPLE']]
     if words[:2] == ['sshpe', 'sweep'] and '--dry-run' not in words: words += ['--dry-run']
     if words[:2] == ['sshpe', 'bench']: words += ['--only', 'heatmap']
