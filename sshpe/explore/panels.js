@@ -136,10 +136,21 @@ function attempt(rows, W, H, n, beside) {   // pictures in n lines, charts besid
   const area = (rows, most) => sum(rows.flat().filter(p => p.grow).map(p => Math.min(at[p.name].w*at[p.name].h, most*p.width*p.height)));
   return {at, worth: area(body, 1e9) + .5*area(charts, 3)};
 }
-function arrange(rows, W, H) {   // {panel: x, y, w, h}
+const better = (a, b) => b.worth > a.worth ? b : a;
+function best(rows, W, H) {   // of all attempts
   const growing = rows.filter(row => !charted(row) && grows(row)).length, both = growing && rows.some(charted), tries = [];
   for (const n of growing === 1 ? [1, 2, 3] : [1]) for (const beside of both ? [false, true] : [false]) tries.push(attempt(rows, W, H, n, beside));
-  const {at} = tries.reduce((a, b) => b.worth > a.worth ? b : a);
+  return tries.reduce(better);
+}
+function split(rows, right, W, H, share) {   // rows in a share of the width, others in the rest
+  const a = best(rows, share*W, H), b = best(right, (1 - share)*W, H);
+  for (const box of Object.values(b.at)) box.x += share*W;
+  return {at: {...a.at, ...b.at}, worth: a.worth*b.worth};
+}
+function arrange(rows, W, H) {   // {panel: x, y, w, h}
+  const right = rows.filter(row => row.some(p => p.beside)), rest = rows.filter(row => !right.includes(row));
+  const shares = Array.from({length: 27}, (_, i) => .2 + .02*i);   // both sides get something: the product of what they show counts
+  const {at} = right.length && rest.length ? shares.map(s => split(rest, right, W, H, s)).reduce(better) : best(rows, W, H);
   for (const b of Object.values(at)) for (const k in b) b[k] = Math.round(b[k]);
   return at;
 }
