@@ -116,6 +116,7 @@ class Explorer:
     def picked(self, panel, xy): pass # name of the panel that was clicked, (x, y) of the click in its coordinates
     def brushed(self, panel, box): pass # name of the panel in which a rectangle was drawn, its (x0, y0, x1, y1)
     def step(self, by): pass # the reader wants the next (1) or the previous (-1) one
+    def tag(self, n): pass # the reader pressed 1, 2 or 3
     @property
     def state(self)->dict: return asdict(self._state) # `Explorer(*given, **state)` shows the same
     @property
@@ -274,7 +275,7 @@ def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
                 redo=lambda: self.back(self.future, self.past), reset=lambda: self.set(**asdict(self.opened)),
                 joint=lambda: self.turn('joint', 1), more=lambda: self.turn(self.slider, 1), less=lambda: self.turn(self.slider, -1),
                 png=lambda: self.give('png', 'image/png', self.png()), csv=lambda: self.give('csv', 'text/csv', self.csv().encode()))
-    what['joint back'] = lambda: self.turn('joint', -1)
+    what |= {'joint back': lambda: self.turn('joint', -1), **{f'tag {k}': lambda k=k: self.tag(k) for k in (1, 2, 3)}}
     try: what[m['event']]()
     except InputError as e: self.tell(str(e))
 

@@ -343,11 +343,11 @@ function say(model, root) {
 
 // Keys: what the kernel does, and what happens here.
 const KEYS = {n: 'next', p: 'previous', ArrowRight: 'next', ArrowLeft: 'previous', j: 'joint', J: 'joint back', '+': 'more', '=': 'more', '-': 'less',
-              z: 'undo', Z: 'redo'};
+              z: 'undo', Z: 'redo', 1: 'tag 1', 2: 'tag 2', 3: 'tag 3'};
 const HERE = {f: root => enlarge(root, root.over), 0: root => { root.lens = WHOLE; root.draw(); }, s: root => { root.smooth = !root.smooth; root.draw(); },
               '?': root => root.help.open ? root.help.close() : root.help.showModal()};
 const HELP = [['n  →', 'next person'], ['p  ←', 'previous person'], ['j  J', 'next joint, previous joint'], ['+  −', 'the marked control up, down'],
-              ['z  Z', 'undo, redo'], ['f', 'enlarge the panel under the mouse, and back'], ['Esc', 'back'], ['0', 'whole pictures again'],
+              ['z  Z', 'undo, redo'], ['1  2  3', 'your mark, where there are notes'], ['f', 'enlarge the panel under the mouse, and back'], ['Esc', 'back'], ['0', 'whole pictures again'],
               ['s', 'smooth or raw pixels'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
               ['double-click', 'enlarge a panel'], ['click', 'choose a person, a moment, τ in a histogram']];
 function press(model, root, e) {   // letters anywhere in the explorer, arrows on the pictures
