@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import nbformat, numpy as np, pytest
 from PIL import Image, ImageDraw
 from started import started
+from sshpe.explore.failures import FailuresExplorer
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.mix import MixExplorer
+from sshpe.explore.notes import read_notes
 from sshpe.explore.panels import blend, LEFT_MARGIN
 from sshpe.explore.runs import RunsExplorer
 from sshpe.explore.selection import SelectionExplorer
@@ -300,8 +302,9 @@ def test_every_explorer_has_a_story(): assert set(STORIES) == {p.stem for p in (
 # ---- the application
 
 @pytest.fixture(scope='module')
-def served():
+def served(tmp_path_factory):
     "`sshpe explore`: its address."
+    os.environ['SSHPE_NOTES'] = str(tmp_path_factory.mktemp('notes')/'notes.json') # not the reader's own
     with started([sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())', 'explore', '--no-browser']) as p:
         yield p.stdout.readline().strip()
         p.send_signal(signal.SIGINT); assert p.wait(60) == 0
@@ -324,7 +327,7 @@ SEEN = """() => { const area = (b, W, H) => Math.max(0, Math.min(b.right, W) - M
                          /innerWidth/innerHeight; }"""
 
 @pytest.mark.parametrize('name, kind, least', [('heatmaps', HeatmapExplorer, .55), ('views', ViewsExplorer, .48), ('selection', SelectionExplorer, .5),
-                                               ('mix', MixExplorer, .45), ('teachers', TeachersExplorer, .35), ('runs', RunsExplorer, .5)])
+                                               ('mix', MixExplorer, .45), ('teachers', TeachersExplorer, .35), ('runs', RunsExplorer, .5), ('failures', FailuresExplorer, .6)])
 def test_one_click_opens_an_explorer_that_fills_the_screen(app, name, kind, least):
     app.locator(f'a#{name}').click()
     app.wait_for_url(f'**/{name}.ipynb')
@@ -362,3 +365,25 @@ def test_what_a_hand_does_in_the_application(app):
     app.keyboard.press('?'); expect(app.locator('dialog.sshpe-help')).to_contain_text('undo'); app.keyboard.press('Escape')
     said = r.root.locator('.sshpe-control-tau')
     assert 'higher' in (said.get_attribute('title') or said.locator('[title]').first.get_attribute('title'))
+
+def test_failures_are_worked_through(app):
+    "Filter, click, the next by key, undo, a note."
+    app.locator('a#failures').click()
+    r = Reader(app, FailuresExplorer)
+    joints, at = r.e.skeleton.joints, lambda k: dict(person=(p := r.e.pairs(r.e._state)[k])[0], joint=r.e.skeleton.joints[p[1]])
+    assert min(min(g['box']) for g in r.panels.locator('[data-panel^=tile]').evaluate_all(READ)) >= 180
+    r.choose('show', 'kept but wrong'); first = at(0)
+    assert {k: r.e.state[k] for k in first} == first
+    r.click('tile-{person}-{j}'.format(j=joints.index(at(3)['joint']), **at(3))); r.agree(**at(3))
+    answer, tile = (r.canvas(name).bounding_box() for name in ('answer', r.e.rows[0][0].name))
+    assert answer['x'] > tile['x']+tile['width'] and answer['height'] > 1.5*tile['height'] and answer['y']+answer['height'] < 768
+    app.keyboard.press('n'); r.agree(**at(4))
+    app.keyboard.press('z'); r.agree(**at(3))
+    app.keyboard.press('1'); expect(r.panels.locator('.sshpe-chosen figcaption, figure.sshpe-chosen .sshpe-title').first).to_contain_text('wrong label')
+    r.control('text', 'input').fill('left is right'); r.control('text', 'input').press('Enter')
+    until(lambda: any(n['text'] for n in read_notes()), 'no note')
+    assert read_notes() == [dict(data='people:val', **at(3), mark='wrong label', text='left is right')]
+    r.e.render(); r.agree()
+    r.choose('marked', 'wrong label'); assert r.e.figures['tiles'] == 1
+    with app.expect_download() as got: r.root.locator('.sshpe-tool', has_text='CSV').click()
+    assert Path(got.value.path()).read_text() == r.e.csv() and 'left is right' in r.e.csv()
