@@ -284,11 +284,8 @@ def teachers(page):
 
 def runs(page):
     r = Reader(page, RunsExplorer, failure=2, opened=True)
-    inner = Reader(page, HeatmapExplorer, r.e.heatmaps(r.e._state).set(layers=('raw', 'refined', 'truth'), joint='all'))
-    inner.slide('tau', 8); inner.hover('refined', (30, 40)); inner.choose('joint', 'nose')
-    r.choose('telemetry', 'strong')
+    r.hover('refined', (30, 40)); r.choose('joint', 'nose'); r.choose('telemetry', 'strong')
     r.click('failure-5'); r.agree(failure=5, opened=True)
-    inner.agree()
     return r
 
 STORIES = {'01_heatmaps': heatmaps, '02_views': views, '03_selection': selection, '04_mix': mixes, '05_teachers': teachers, '06_runs': runs}
@@ -365,6 +362,15 @@ def test_what_a_hand_does_in_the_application(app):
     app.keyboard.press('?'); expect(app.locator('dialog.sshpe-help')).to_contain_text('undo'); app.keyboard.press('Escape')
     said = r.root.locator('.sshpe-control-tau')
     assert 'higher' in (said.get_attribute('title') or said.locator('[title]').first.get_attribute('title'))
+
+def test_a_worst_person_opens_beside_the_list(app):
+    app.locator('a#runs').click()
+    r = Reader(app, RunsExplorer)
+    r.click('failure-2'); r.agree(failure=2, opened=True)
+    small, large = r.canvas('failure-2').bounding_box(), r.canvas('taught').bounding_box()
+    assert large['x'] > small['x']+small['width'] and large['height'] > small['height'] and r.canvas('truth').bounding_box()['y'] < 768
+    assert app.evaluate(SEEN) > .55 and app.evaluate('document.scrollingElement.scrollHeight <= innerHeight')
+    app.keyboard.press('n'); r.agree(failure=3); app.keyboard.press('z'); r.agree(failure=2)
 
 def test_failures_are_worked_through(app):
     "Filter, click, the next by key, undo, a note."
