@@ -116,7 +116,6 @@ class Explorer:
     def picked(self, panel, xy): pass # name of the panel that was clicked, (x, y) of the click in its coordinates
     def brushed(self, panel, box): pass # name of the panel in which a rectangle was drawn, its (x0, y0, x1, y1)
     def step(self, by): pass # the reader wants the next (1) or the previous (-1) one
-    def tag(self, n): pass # the reader pressed 1, 2 or 3
     @property
     def state(self)->dict: return asdict(self._state) # `Explorer(*given, **state)` shows the same
     @property
@@ -267,6 +266,9 @@ def turn(self:Explorer, name:str, # a field with a slider or a list
     else: w.index = (w.index+by)%len(w.options)
 
 # %% ../../nbs/components/explore/02_base.ipynb #2392e16c
+@patch
+def tag(self:Explorer, n:int): pass # the reader pressed 1, 2 or 3
+
 @patch
 def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
     "Something happened in the pictures."

@@ -109,7 +109,7 @@ class FailuresExplorer(Explorer):
     @property
     def skeleton(self): return self.runs[0].skeleton
     @property
-    def source(self): return self.data if isinstance(self.data, str) else self.data.name if isinstance(self.data, People) else 'store' # as notes name the data
+    def source(self): return self.data if isinstance(self.data, str) else getattr(self.data, 'name', 'store') # as notes name the data
 
 # %% ../../nbs/components/explore/14_failures.ipynb #a435e48a
 @patch
@@ -262,6 +262,7 @@ def note(self:FailuresExplorer, mark:str, # one of `MARKS`, or ''
         self.show_note(); self.tell(str(e))
     else: self.render()
 
+# %% ../../nbs/components/explore/14_failures.ipynb #0af4fd6c
 @patch
 def show_note(self:FailuresExplorer):
     "The widgets say what is noted about what is chosen."
@@ -304,11 +305,13 @@ def gallery(self:FailuresExplorer, s, # a state
         return self.tiles.get_or((s.network, i, j, words, chosen), make)
     return [[one(*p) for p in page[k:k+across]] for k in range(0, len(page), across)]
 
+# %% ../../nbs/components/explore/14_failures.ipynb #66a11a22
 def said(score:str, # name of a score
          v:float,
         )->str:
     "A score in words, a share in percent."
-    return '–' if not np.isfinite(v) else f'{v:.0%}' if score in ('error', 'disagreement') else f'{v:.1f} px' if score.endswith('px') else f'{v:.4f}' if score == 'loss' else f'{v:.2f}'
+    forms = {'error': '.0%', 'disagreement': '.0%', 'disagreement, px': '.1f', 'loss': '.4f'}
+    return f'{v:{forms.get(score, ".2f")}}' if np.isfinite(v) else '–'
 
 # %% ../../nbs/components/explore/14_failures.ipynb #78781f95
 @patch
@@ -346,9 +349,10 @@ def joints_chart(values, # (J,) of one person
     "A score of every joint; a full dot is a pseudo-label that is kept."
     J, x = len(skeleton), np.arange(len(skeleton))
     top = 1.1*float(np.nanmax(values, initial=0)) or 1.
-    marks = [Mark('-', [j, j], [0, top], '#D55E00', 1), Mark('o', x[kept], values[kept], '#0072B2', 4), Mark('ring', x[~kept], values[~kept], '#0072B2', 4)]
+    here, dots = Mark('-', [j, j], [0, top], '#D55E00', 1), lambda kind, some: Mark(kind, x[some], values[some], '#0072B2', 4)
     ticks = tuple((k, short(name)) for k, name in enumerate(skeleton.joints))
-    return chart('joints', marks, ('joint', -.6, J-.4, ticks), (score, 0, top), 320, 120, title=f'{score} by joint; rings: dropped by the gate', pick=True, beside=True)
+    marks, title = [here, dots('o', kept), dots('ring', ~kept)], f'{score} by joint; rings: dropped by the gate'
+    return chart('joints', marks, ('joint', -.6, J-.4, ticks), (score, 0, top), 320, 120, title=title, pick=True, beside=True)
 
 @patch
 def scene(self:FailuresExplorer, s): # a state -> rows, figures
@@ -356,7 +360,8 @@ def scene(self:FailuresExplorer, s): # a state -> rows, figures
     pairs, scores, a = self.pairs(s), self.scores(s), self.opinion(s.network)
     j, what = self.skeleton.joints.index(s.joint), 'joints' if s.each == 'joint' else 'people'
     rows, at = self.gallery(s, pairs), self.place(s, pairs)
-    facts = [('tiles', len(pairs), f'{len(pairs):,} {what}'), ('place', None if at is None else at+1, 'not in the list' if at is None else f'number {at+1:,}')]
+    place = ('place', None, 'not in the list') if at is None else ('place', at+1, f'number {at+1:,}')
+    facts = [('tiles', len(pairs), f'{len(pairs):,} {what}'), place]
     for k in ('error', 'loss', 'doubt', 'disagreement'):
         if k in scores: facts.append((k, v if np.isfinite(v := float(scores[k][s.person,j])) else None, f'{k} {said(k, v)}'))
     kept = bool(a.kept[s.person,j])

@@ -28,9 +28,11 @@ def read_notes(path=None, # of the file; None: `notes_file`
     "All notes, as rows; raises `InputError` where the file is not one of notes."
     path = Path(path or notes_file())
     if not path.exists(): return []
+    way_out = 'mend it, or move it away; nothing is written over it.'
     try: rows = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as e: raise InputError(f'{path} cannot be read as notes ({e}): mend it, or move it away; nothing is written over it.') from e
-    need(isinstance(rows, list) and all(map(is_note, rows)), f'{path} is not a list of notes with {", ".join(NOTE_FIELDS)}: mend it, or move it away; nothing is written over it.')
+    except (OSError, ValueError) as e: raise InputError(f'{path} cannot be read as notes ({e}): {way_out}') from e
+    good = isinstance(rows, list) and all(map(is_note, rows))
+    need(good, f'{path} is not a list of notes with {", ".join(NOTE_FIELDS)}: {way_out}')
     return rows
 
 # %% ../../nbs/components/explore/16_notes.ipynb #81e2b653
@@ -41,7 +43,7 @@ def write_note(path, # of the file
                mark:str='', # one of `MARKS`; '' = none
                text:str='', # free words
               )->list: # all notes, as rows
-    "Keep a note in place of the one that was there; without mark and text there is none. Raises `InputError` where the file is not one of notes or cannot be written."
+    "Keep a note in place of an older one, or drop it where there is no mark and no text; raises `InputError` where the file is not one of notes or cannot be written."
     new = dict(data=data, person=person, joint=joint, mark=mark, text=text)
     same = lambda r: all(r[k] == new[k] for k in ('data', 'person', 'joint'))
     rows = [r for r in read_notes(path) if not same(r)]+[new]*bool(mark or text)
