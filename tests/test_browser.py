@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import nbformat, numpy as np, pytest
 from PIL import Image, ImageDraw
 from started import started
+from sshpe.explore.failures import FailuresExplorer
 from sshpe.explore.heatmaps import HeatmapExplorer
 from sshpe.explore.mix import MixExplorer
+from sshpe.explore.notes import read_notes
 from sshpe.explore.pages import ENTRIES
 from sshpe.explore.panels import blend, LEFT_MARGIN
 from sshpe.explore.runs import RunsExplorer
@@ -283,11 +285,8 @@ def teachers(page):
 
 def runs(page):
     r = Reader(page, RunsExplorer, failure=2, opened=True)
-    inner = Reader(page, HeatmapExplorer, r.e.heatmaps(r.e._state).set(layers=('raw', 'refined', 'truth'), joint='all'))
-    inner.slide('tau', 8); inner.hover('refined', (30, 40)); inner.choose('joint', 'nose')
-    r.choose('telemetry', 'strong')
+    r.hover('refined', (30, 40)); r.choose('joint', 'nose'); r.choose('telemetry', 'strong')
     r.click('failure-5'); r.agree(failure=5, opened=True)
-    inner.agree()
     return r
 
 STORIES = {'01_heatmaps': heatmaps, '02_views': views, '03_selection': selection, '04_mix': mixes, '05_teachers': teachers, '06_runs': runs}
@@ -301,8 +300,9 @@ def test_every_explorer_has_a_story(): assert set(STORIES) == {p.stem for p in (
 # ---- the application
 
 @pytest.fixture(scope='module')
-def served():
+def served(tmp_path_factory):
     "`sshpe explore`: its address."
+    os.environ['SSHPE_NOTES'] = str(tmp_path_factory.mktemp('notes')/'notes.json') # not the reader's own
     with started([sys.executable, '-c', 'from sshpe.cli import main; raise SystemExit(main())', 'explore', '--no-browser']) as p:
         yield p.stdout.readline().strip()
         p.send_signal(signal.SIGINT); assert p.wait(60) == 0
@@ -327,7 +327,7 @@ def covered(page): # -> 0..1
     side = lambda start, length, most: max(0, min(start+length, most)-max(start, 0))
     return sum(side(b['x'], b['width'], w)*side(b['y'], b['height'], h) for b in boxes)/w/h
 
-LEAST = dict(heatmaps=(.64, .7), views=(.6, .65), selection=(.62, .68), mix=(.52, .62), teachers=(.49, .62), runs=(.65, .72), label=(.58, .62))
+LEAST = dict(heatmaps=(.64, .7), views=(.6, .65), selection=(.62, .68), mix=(.52, .62), teachers=(.49, .62), runs=(.65, .72), label=(.58, .62), failures=(.6, .6))
 
 @pytest.mark.parametrize('name', LEAST)
 def test_one_click_opens_an_explorer_that_fills_the_screen(app, name):
@@ -411,3 +411,34 @@ def test_what_a_hand_does_in_the_application(app):
     app.keyboard.press('?'); expect(app.locator('dialog.sshpe-help')).to_contain_text('undo'); app.keyboard.press('Escape')
     said = r.root.locator('.sshpe-control-tau')
     assert 'higher' in (said.get_attribute('title') or said.locator('[title]').first.get_attribute('title'))
+
+def test_a_worst_person_opens_beside_the_list(app):
+    app.locator('a#runs').click()
+    r = Reader(app, RunsExplorer)
+    r.click('failure-2'); r.agree(failure=2, opened=True)
+    small, large = r.canvas('failure-2').bounding_box(), r.canvas('taught').bounding_box()
+    assert large['x'] > small['x']+small['width'] and large['height'] > small['height'] and r.canvas('truth').bounding_box()['y'] < 768
+    assert covered(app) > .55 and app.evaluate('document.scrollingElement.scrollHeight <= innerHeight')
+    app.keyboard.press('n'); r.agree(failure=3); app.keyboard.press('z'); r.agree(failure=2)
+
+def test_failures_are_worked_through(app):
+    "Filter, click, the next by key, undo, a note."
+    app.locator('a#failures').click()
+    r = Reader(app, FailuresExplorer)
+    joints, at = r.e.skeleton.joints, lambda k: dict(person=(p := r.e.pairs(r.e._state)[k])[0], joint=r.e.skeleton.joints[p[1]])
+    assert min(min(g['box']) for g in r.panels.locator('[data-panel^=tile]').evaluate_all(READ)) >= 180
+    r.choose('show', 'kept but wrong'); first = at(0)
+    assert {k: r.e.state[k] for k in first} == first
+    r.click('tile-{person}-{j}'.format(j=joints.index(at(3)['joint']), **at(3))); r.agree(**at(3))
+    answer, tile = (r.canvas(name).bounding_box() for name in ('answer', r.e.rows[0][0].name))
+    assert answer['x'] > tile['x']+tile['width'] and answer['height'] > 1.5*tile['height'] and answer['y']+answer['height'] < 768
+    app.keyboard.press('n'); r.agree(**at(4))
+    app.keyboard.press('z'); r.agree(**at(3))
+    app.keyboard.press('1'); expect(r.panels.locator('.sshpe-chosen figcaption, figure.sshpe-chosen .sshpe-title').first).to_contain_text('wrong label')
+    r.control('text', 'input').fill('left is right'); r.control('text', 'input').press('Enter')
+    until(lambda: any(n['text'] for n in read_notes()), 'no note')
+    assert read_notes() == [dict(data='people:val', **at(3), mark='wrong label', text='left is right')]
+    r.e.render(); r.agree()
+    r.choose('marked', 'wrong label'); assert r.e.figures['tiles'] == 1
+    with app.expect_download() as got: r.root.locator('.sshpe-tool', has_text='CSV').click()
+    assert Path(got.value.path()).read_text() == r.e.csv() and 'left is right' in r.e.csv()

@@ -522,7 +522,7 @@ def test_crowd_is_everyone_in_any_batch(x, people):
     store = store_of(people, x)
     a, b = (crowd(x, store, x.recipe, 1, batch=n) for n in (3, 10))
     for k in vars(a): assert np.allclose(getattr(a, k), getattr(b, k), atol=1e-2, equal_nan=True)
-    assert a.peak.shape == (2, N, 17) and a.loss.shape == (2, N) and a.apart.shape == (N, 17)
+    assert a.peak.shape == (2, N, 17) and a.loss.shape == a.height.shape == (2, N, 17) and a.xy.shape == a.taught.shape == (2, N, 17, 2) and a.apart.shape == (N, 17)
     assert (np.isnan(a.error[0]) == (store.keypoints[...,2] == 0)).all()
 
 @pytest.fixture(scope='module')

@@ -103,7 +103,7 @@ def test_state_round_trips(request, name, people, runs):
     assert len(set(names(e))) == len(names(e))
 
 def test_pictures_follow_the_state(any_):
-    e, change = any_, dict(joint='nose') if 'joint' in any_.state else dict(loss='unlabelled')
+    e, change = any_, dict(loss='unlabelled') if 'loss' in any_.state else dict(joint='nose')
     a = e.png()
     assert e.png() == a != e.png(**change) and e.state == vars(e.first)
     b = e._repr_mimebundle_()
@@ -449,7 +449,9 @@ def test_what_is_known_about_runs(runs, done):
     all_, bad = found([runs, runs/'small'])
     assert list(all_) == ['done', 'half', 'told'] and len(bad) == 1 and 'log.csv' in bad[0]
     log, m = run.read_log(done.where/'log.csv'), json.loads((done.where/'metrics.json').read_text())
-    assert all_['done'].curve['labelled'] == [r['labelled'] for r in log] and all_['done'].networks == m['networks'] and all_['half'].networks == {} and len(all_['half'].curve['step']) == 2
+    assert all_['done'].curve['labelled'] == [r['labelled']/2 for r in log], 'the log sums over the two students'
+    assert all_['done'].curve['lr'] == [r['lr'] for r in log] and all_['done'].networks == m['networks'] and all_['half'].networks == {} and len(all_['half'].curve['step']) == 2
+    assert all_['told'].curve['labelled'] == pytest.approx(all_['done'].curve['labelled'], rel=1e-4)
     assert all_['told'].curve['step'] == all_['done'].curve['step'] and all_['told'].joints == COCO17.joints == told(done.where).joints
     assert list(found([runs/'done', runs/'half', done.where])[0]) == ['done', 'half', done.where.name]
     twice = shutil.copytree(runs/'done', runs.parent/'second'/'done', dirs_exist_ok=True)
@@ -473,7 +475,8 @@ def test_runs_figures(compare, runs, done, changes):
             assert e.figures[f'{k} {f}'] == (None if want is None else pytest.approx(want, rel=1e-4))
     for name in ('loss', 'telemetry'):
         marks = panel(e, name).marks
-        want = [[(r['step'], r[s[name]]) for r in run.read_log(done.where/'log.csv')[:2 if k == 'half' else None] if r.get(s[name]) is not None] for k in s['runs']]
+        share = {'labelled': 2, 'unlabelled': 2}.get(s[name], 1) # losses are logged as sums over two students
+        want = [[(r['step'], r[s[name]]/share) for r in run.read_log(done.where/'log.csv')[:2 if k == 'half' else None] if r.get(s[name]) is not None] for k in s['runs']]
         assert [list(zip(q.x, q.y)) for q in marks] == [pytest.approx(np.array(w, np.float32), rel=1e-4) for w in want if w]
     for k, q in zip(s['runs'], panel(e, 'joints').marks):
         want = [np.mean([m[w]['PCK_joints'][j] for w in whose]) if k != 'half' and whose else np.nan for j in COCO17.joints]
@@ -508,18 +511,23 @@ def test_the_worst_come_first(compare, done, runs):
     finally: os.rename(done.where/'kept', done.where/'results-ensemble.json')
     assert np.allclose(fresh_.xy, again.xy, atol=.05) and np.allclose(fresh_.oks, again.oks, atol=.02)
 
-def test_a_failure_opens_in_the_heatmap_explorer(compare, done):
+def test_a_failure_opens_beside_the_list(compare, done):
     e = compare
     e.controls['worst'].value = 'done'
-    assert e.below.children == ()
+    assert not any(p.beside for row in e.rows for p in row)
     e.hear(dict(event='pick', panel='failure-3', xy=(2, 2)))
     assert e.state['opened'] and e.controls['opened'].value and e.state['failure'] == 3
-    h, row = e.heatmaps(e._state), e.failures_of(e._state).rows[3]
-    assert e.below.children == (h.widget,) and h.state['person'] == 3
-    own = HeatmapExplorer(networks(done.where), done.val[[row]])
-    assert h.figures == pytest.approx(own.figures, nan_ok=True) and np.array_equal(panel(h, 'raw').picture, panel(own, 'raw').picture)
-    e.controls['failure'].value = 5; assert h.state['person'] == 5
-    e.controls['opened'].value = False; assert e.below.children == ()
+    row = e.failures_of(e._state).rows[3]
+    own = HeatmapExplorer(networks(done.where), done.val[[row]], joint='all')
+    large = lambda: [p for row in e.rows for p in row if p.beside]
+    assert [p.name for p in large()] == ['taught', 'raw', 'refined', 'truth']
+    for name in ('raw', 'truth'): # the turned views of a pool depend on a person's number
+        p, q = panel(e, name), panel(own, name)
+        assert p.title == q.title and np.array_equal(p.picture, q.picture) and np.allclose(p.layers[0].values, q.layers[0].values, atol=1e-3)
+    e.controls['joint'].value = 'nose'; own.set(joint='nose'); assert np.allclose(panel(e, 'raw').layers[0].values, panel(own, 'raw').layers[0].values, atol=1e-3)
+    e.controls['failure'].value = 5; assert e.heatmaps(e._state).state['person'] == 5
+    e.hear(dict(event='undo')); e.hear(dict(event='undo')); assert e.state['failure'] == 3 and e.state['joint'] == 'all'
+    e.controls['opened'].value = False; assert large() == []
 
 def test_what_cannot_be_compared_is_refused(compare):
     e = compare

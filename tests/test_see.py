@@ -38,7 +38,7 @@ SCENES = dict(one_row=[strip, [picture(f'p{i}') for i in range(6)], [graph('a'),
 
 def arranged(rows, W_, H_):
     "What the page's script makes of a scene."
-    plain = [[dict(name=p.name, title=p.title, width=p.width, height=p.height, axes=list(p.axes), picture='x' if p.picture is not None else None, grow=p.grow) for p in row] for row in rows]
+    plain = [[dict(name=p.name, title=p.title, width=p.width, height=p.height, axes=list(p.axes), picture='x' if p.picture is not None else None, grow=p.grow, beside=p.beside) for p in row] for row in rows]
     js = (EXPLORE_FILES/'places.js').read_text()+f'console.log(JSON.stringify(arrange({json.dumps(plain)}, {W_}, {H_})));'
     r = subprocess.run(['node', '--input-type=module', '-e', js], capture_output=True, text=True)
     assert r.returncode == 0, r.stderr
@@ -64,6 +64,25 @@ def test_more_room_makes_larger_pictures():
     area = lambda at: sum(b['w']*b['h'] for k, b in at.items() if k.startswith('p'))
     small, large = (area(arranged(SCENES['one_row'], *size)) for size in ((1080, 700), (1640, 1000)))
     assert large > 1.8*small
+
+SPLIT = [[picture(f't{r}{c}', 240, 180) for c in range(2)] for r in range(3)], [[replace(picture('p'), beside=True), replace(picture('q'), beside=True)], [replace(graph('a'), beside=True)]]
+
+@node
+@pytest.mark.parametrize('W_, H_, least', [(1080, 700, .75), (1640, 1000, .75), (1300, 1300, .5)])
+def test_what_lies_beside_shares_the_room(W_, H_, least):
+    left, right = SPLIT
+    at, taken = arranged(left+right, W_, H_), np.zeros((H_+1, W_+1), int)
+    for b in at.values(): taken[b['y']:b['y']+b['h'],b['x']:b['x']+b['w']] += 1
+    ends = lambda rows, of: [of(at[p.name]) for row in rows for p in row]
+    assert len(at) == 9 and taken.max() == 1 and (taken > 0).mean() > least
+    assert max(ends(left, lambda b: b['x']+b['w'])) <= min(ends(right, lambda b: b['x'])) and max(ends(left+right, lambda b: b['x']+b['w'])) <= W_+1
+    assert max(ends(left+right, lambda b: b['y']+b['h'])) <= H_+1
+
+def test_paper_has_a_right_side_too():
+    left, right = SPLIT
+    at, (width, height) = place(left+right)
+    assert max(at[p.name][0]+p.width for row in left for p in row) < min(at[p.name][0] for row in right for p in row)
+    assert min(at[p.name][1] for row in right for p in row) == at['t00'][1] and place(left)[1][0] < width and height == place(left)[1][1]
 
 def test_paper_has_an_edge():
     rows = [[graph(str(i), 390) for i in range(7)], [picture('p')]]

@@ -23,7 +23,7 @@ def explore(a): # the parsed options
 
 def explore_options(p): # the parser of `sshpe explore`
     "Adds NAME, --run, --data, --photo, --port and --no-browser."
-    p.add_argument('name', nargs='?', default='', metavar='NAME', help='heatmaps, views, selection, mix, teachers, runs or label, and perhaps what it shall show: heatmaps#person=3 [a page with all of them]')
+    p.add_argument('name', nargs='?', default='', metavar='NAME', help='heatmaps, views, selection, mix, teachers, runs, label or failures, and perhaps what it shall show: heatmaps#person=3 [a page with all of them]')
     p.add_argument('--run', action='append', default=[], help="a run's folder, or the name of shipped networks; said twice: both side by side")
     p.add_argument('--data', default='', help='whom to look at: people:val, coco:val=FOLDER, ... [people:val]')
     p.add_argument('--photo', default='', help='a picture to look at instead')

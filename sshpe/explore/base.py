@@ -296,6 +296,9 @@ def turn(self:Explorer, name:str, # a field with a slider or a list
 
 # %% ../../nbs/components/explore/02_base.ipynb #2392e16c
 @patch
+def tag(self:Explorer, n:int): pass # the reader pressed 1, 2 or 3
+
+@patch
 def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
     "Something happened in the pictures."
     one = m.get('panel', '')
@@ -305,7 +308,7 @@ def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
                 joint=lambda: self.turn('joint', 1), more=lambda: self.turn(self.slider, 1), less=lambda: self.turn(self.slider, -1),
                 png=lambda: self.give('png', 'image/png', self.png(one), one), svg=lambda: self.give('svg', 'image/svg+xml', self.svg(one), one),
                 csv=lambda: self.give('csv', 'text/csv', self.csv().encode()))
-    what['joint back'] = lambda: self.turn('joint', -1)
+    what |= {'joint back': lambda: self.turn('joint', -1), **{f'tag {k}': lambda k=k: self.tag(k) for k in (1, 2, 3)}}
     try: what[m['event']]()
     except InputError as e: self.tell(str(e))
 

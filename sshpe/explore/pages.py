@@ -54,7 +54,8 @@ ENTRIES = dict(
     selection=ExplorerEntry('selection.SelectionExplorer', LOOK, 'denoise-select', 'denoise-select', (('n', 60), ('person', 5))),
     mix=ExplorerEntry('mix.MixExplorer', LOOK, 'pose-mum-plus', 'rendered', (('person', 26), ('seed', 3), ('layer1', 1.), ('layer3', 1.))),
     teachers=ExplorerEntry('teachers.TeachersExplorer', ('run',)), runs=ExplorerEntry('runs.RunsExplorer', ('run',), first=(('worst', 'pose-mum-plus'),)),
-    label=ExplorerEntry('label.LabelExplorer', ('data',)))
+    label=ExplorerEntry('label.LabelExplorer', ('data',)),
+    failures=ExplorerEntry('failures.FailuresExplorer', ('run', 'data'), 'denoise-select', (('n', 60),)))
 
 # %% ../../nbs/components/explore/11_pages.ipynb #a6d0f5c7
 def entry_options(name:str='', # of an explorer, or '' for the front page
@@ -90,7 +91,7 @@ def explorer(name:str, # of an explorer
     make = getattr(importlib.import_module(f'sshpe.explore.{module}'), kind)
     first = {} if data or photo else {k: v for k, v in e.first if not run or k in ('n', 'person')}
     state = {**first, **state}
-    if 'photo' not in e.takes: return make(*run, *[data]*bool(data), **state)
+    if 'photo' not in e.takes: return make(*(run or [e.nets]*bool(e.nets)), **dict(data=data) if data else {}, **state)
     need(len(run) <= 2, f'the explorer {name} looks at one run, or compares two, not {len(run)}.')
     one, *other = [make(r, photo or data or 'people:val', **state) for r in run or [e.on_photo if photo else e.nets]]
     return compared(one, other[0]) if other else one

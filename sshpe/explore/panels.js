@@ -61,7 +61,14 @@ function axes(g, p, {px, py, left, ink, box: {w: W, h: H}}) {
   const text = (t, x, y, across, down) => { g.textAlign = across; g.textBaseline = down; g.fillText(t, x, y); };
   g.strokeRect(left, 0, W, H);
   const crowded = sum(xt.map(([, t]) => g.measureText(t).width + 5)) > W;   // then every other one stands lower
-  xt.forEach(([v, t], i) => { g.fillRect(px(v), H, .8, 3); text(t, px(v), H + 5 + crowded*(i%2)*12, px(v) > left + W - 9 ? 'right' : 'center', 'top'); });
+  const ends = [-Infinity, -Infinity];   // of the words in each line: what would cover them is left out
+  xt.forEach(([v, t], i) => {
+    const half = g.measureText(t).width/2, low = crowded*(i%2);
+    g.fillRect(px(v), H, .8, 3);
+    if (px(v) - half < ends[low] + 2) return;
+    ends[low] = px(v) + half;
+    text(t, px(v), H + 5 + low*12, px(v) > left + W - 9 ? 'right' : 'center', 'top');
+  });
   for (const [v, t] of yt) { g.fillRect(left - 3, py(v), 3, .8); text(t, left - 5, py(v), 'right', py(v) < 6 ? 'top' : 'middle'); }
   if (!crowded) text(xlabel, left + W/2, H + 19, 'center', 'top');
   g.save(); g.translate(7, H/2); g.rotate(-Math.PI/2); text(ylabel, 0, 0, 'center', 'middle'); g.restore();
@@ -263,12 +270,12 @@ function say(model, root) {
 
 // Keys: what the kernel does, and what happens here.
 const KEYS = {n: 'next', p: 'previous', ArrowRight: 'next', ArrowLeft: 'previous', j: 'joint', J: 'joint back', '+': 'more', '=': 'more', '-': 'less',
-              z: 'undo', Z: 'redo'};
+              z: 'undo', Z: 'redo', 1: 'tag 1', 2: 'tag 2', 3: 'tag 3'};
 const HERE = {f: root => enlarge(root, root.over), 0: root => { root.lens = WHOLE; root.draw(); }, s: root => { root.smooth = !root.smooth; root.draw(); },
               e: root => root.take('svg'), E: root => root.take('png'),
               '?': root => root.help.open ? root.help.close() : root.help.showModal()};
 const HELP = [['n  →', 'next person'], ['p  ←', 'previous person'], ['j  J', 'next joint, previous joint'], ['+  −', 'the marked control up, down'],
-              ['z  Z', 'undo, redo'], ['f', 'enlarge the panel under the mouse, and back'], ['Esc', 'back'], ['0', 'whole pictures again'],
+              ['z  Z', 'undo, redo'], ['1  2  3', 'your mark, where there are notes'], ['f', 'enlarge the panel under the mouse, and back'], ['Esc', 'back'], ['0', 'whole pictures again'],
               ['s', 'smooth or raw pixels'], ['e  E', 'save the panel under the mouse as SVG, as PNG'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
               ['double-click', 'enlarge a panel'], ['click', 'choose a person, a moment, τ in a histogram']];
 function press(model, root, e) {   // letters anywhere in the explorer, arrows on the pictures

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['QUANTITIES', 'LEFT_MARGIN', 'BELOW', 'ABOVE', 'GAP', 'CHOSEN', 'DOTS', 'HALO', 'EXPLORE_FILES', 'Layer', 'Mark',
-           'Panel', 'view', 'ticks', 'chart', 'pose', 'scale', 'lines', 'place', 'draw_mark', 'blend', 'draw_axes',
-           'draw_panel', 'draw_bare', 'alone', 'figure', 'pack', 'Panels']
+           'Panel', 'view', 'ticks', 'chart', 'pose', 'scale', 'lines', 'stacked', 'place', 'draw_mark', 'blend',
+           'draw_axes', 'draw_panel', 'draw_bare', 'alone', 'figure', 'pack', 'Panels']
 
 # %% ../../nbs/components/explore/01_panels.ipynb #f3d0c124
 import zlib
@@ -67,6 +67,7 @@ class Panel:
     brush:bool = False # so is a drawn rectangle
     chosen:bool = False # outlined
     grow:bool = True # takes the room that the window leaves
+    beside:bool = False # its row lies right of the rows that are not
 
 # %% ../../nbs/components/explore/01_panels.ipynb #0ad0b7e8
 def view(name:str, # unique in the scene
@@ -158,12 +159,14 @@ def lines(rows, # of panels
             out[-1].append(p); x += more
     return out
 
-def place(rows # of panels
-         )->tuple: # {name: (x, y, width, height) from the top left corner}, (width, height) of all
-    "Where each panel lies, in CSS pixels."
-    at, y, wide = {}, 0, 0
+# %% ../../nbs/components/explore/01_panels.ipynb #78b5fd52
+def stacked(rows, # of panels
+            left:float=0, # where they begin, CSS pixels
+           )->tuple: # {name: (x, y, width, height) from the top left corner}, (right end, height) of all
+    "Where each panel of rows below each other lies."
+    at, y, wide = {}, 0, left
     for row in lines(rows):
-        x = GAP
+        x = left+GAP
         for p in row:
             x += LEFT_MARGIN*bool(p.axes)
             at[p.name] = x, y+ABOVE, p.width, p.height
@@ -171,6 +174,14 @@ def place(rows # of panels
         y += max((ABOVE+p.height+(BELOW if p.axes else 4) for p in row), default=0)
         wide = max(wide, x)
     return at, (wide+GAP, y)
+
+def place(rows # of panels
+         )->tuple: # {name: (x, y, width, height) from the top left corner}, (width, height) of all
+    "Where each panel lies, in CSS pixels."
+    right = [row for row in rows if any(p.beside for p in row)]
+    at, (wide, high) = stacked([row for row in rows if row not in right])
+    more, (wide, higher) = stacked(right, wide) if right else ({}, (wide, 0))
+    return at | more, (wide, max(high, higher))
 
 # %% ../../nbs/components/explore/01_panels.ipynb #704bb4db
 DOTS = {'o': dict(marker='o'), 'ring': dict(marker='o', mfc='none'), 'x': dict(marker='x'), '+': dict(marker='+')}

@@ -78,10 +78,19 @@ function* ways(rows) {   // how rows can be laid out
     for (const upright of EITHER) for (const part of both ? PARTS : [1]) yield {n, beside, part, upright, aside};
 }
 const known = new Map();   // what was asked -> places
+const better = (a, b) => b.worth > a.worth ? b : a;
+const best = (rows, W, H) => [...ways(rows)].map(way => attempt(rows, W, H, way)).reduce(better);
+function split(rows, right, W, H, share) {   // rows in a share of the width, others in the rest: the product of what they show counts
+  const a = best(rows, share*W, H), b = best(right, (1 - share)*W, H);
+  for (const box of Object.values(b.at)) box.x += share*W;
+  return {at: {...a.at, ...b.at}, worth: a.worth*b.worth};
+}
 function arrange(rows, W, H) {   // {panel: x, y, w, h, title: room above it}
-  const key = JSON.stringify([W, H, rows.map(row => row.map(p => [p.name, p.width, p.height, p.title === '', p.axes.length, !!p.picture, p.grow]))]);
+  const key = JSON.stringify([W, H, rows.map(row => row.map(p => [p.name, p.width, p.height, p.title === '', p.axes.length, !!p.picture, p.grow, p.beside]))]);
   if (known.has(key)) return {...known.get(key)};
-  const {at} = [...ways(rows)].map(way => attempt(rows, W, H, way)).reduce((a, b) => b.worth > a.worth ? b : a);
+  const right = rows.filter(row => row.some(p => p.beside)), rest = rows.filter(row => !right.includes(row));
+  const shares = Array.from({length: 14}, (_, i) => .2 + .04*i);
+  const {at} = right.length && rest.length ? shares.map(s => split(rest, right, W, H, s)).reduce(better) : best(rows, W, H);
   for (const b of Object.values(at)) for (const k in b) b[k] = Math.round(b[k]);
   if (known.size > 50) known.clear();
   known.set(key, at);

@@ -14,7 +14,7 @@ from ..pose import draw
 from ..errors import need
 from .base import Slider
 from .panels import chart, Mark, scale, view
-from .people import joint_layer, joint_names, judged, outlines, PeopleExplorer, PeopleState
+from .people import joint_layer, joint_names, judged, known_mean, outlines, PeopleExplorer, PeopleState
 from .views import short
 from ..pose.heatmap import decode
 from ..ssl.uncertainty import deviation, select, trusts_self
@@ -56,7 +56,7 @@ def ranked(c, # `Crowd`
            box=(), # see `in_box`
           )->np.ndarray: # numbers of people
     "People in the order of the strip."
-    keys = dict(data=np.zeros(len(c.apart)), loss=c.loss.mean(0), uncertainty=c.u.mean((0, 2)), disagreement=c.apart.mean(1))
+    keys = dict(data=np.zeros(len(c.apart)), loss=known_mean(c.loss, (0, 2)), uncertainty=c.u.mean((0, 2)), disagreement=c.apart.mean(1))
     order = np.argsort(-keys[by], kind='stable')
     return order[in_box(c, box)[order]]
 

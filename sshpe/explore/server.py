@@ -43,7 +43,7 @@ class Named(JupyterHandler):
     def get(self, name): self.redirect(f'/voila/render/{name}.ipynb') # name of an explorer
 
 # %% ../../nbs/components/explore/12_server.ipynb #8b905c40
-AHEAD = 'import sshpe.explore.heatmaps, sshpe.explore.views, sshpe.explore.selection, sshpe.explore.mix, sshpe.explore.runs, sshpe.explore.label'
+AHEAD = 'import sshpe.explore.heatmaps, sshpe.explore.views, sshpe.explore.selection, sshpe.explore.mix, sshpe.explore.runs, sshpe.explore.label, sshpe.explore.failures'
 
 class Waiting(AsyncMappingKernelManager):
     "Kernels, one of which has read everything before it is asked for."
