@@ -90,7 +90,7 @@ def test_demo_ends_with_a_table(demo):
     assert r.stderr == ''
     lines = r.stdout.splitlines()
     assert sum('step 12/12' in l for l in lines) == 3 and lines[-1] == str(out / 'demo.ipynb')
-    assert all((out / k / 'metrics.json').exists() for k in ('supervised', 'denoise-select', 'pose-mum-plus'))
+    assert all((out / k / 'metrics.json').exists() for k in ('supervised', 'denoise-select-jc', 'pose-mum-plus'))
 
 
 def test_demo_again_trains_nothing(demo, capsys):
@@ -145,7 +145,7 @@ def coco_dev(sticks, tmp_path_factory):
 
 def test_evaluate_with_a_detector_s_boxes(demo, capsys, coco_dev):
     out, *_ = demo
-    words = 'evaluate', out / 'denoise-select', '--data', 'coco', '--root', coco_dev, '--boxes', coco_dev / 'boxes.json', '--flip'
+    words = 'evaluate', out / 'denoise-select-jc', '--data', 'coco', '--root', coco_dev, '--boxes', coco_dev / 'boxes.json', '--flip'
     code, text, err = say(capsys, *words, '--split', 'val2017')
     assert (code, err) == (0, '') and 'detected' in text and 'true' not in text and 'PCK' not in text
     where = out / 'denoise-select/evaluate/coco-val2017-boxes-flip'
@@ -181,7 +181,7 @@ def test_additional_is_one_command(capsys, sticks, tmp_path):
 def test_predict(demo, capsys, sticks, tmp_path):
     out, *_ = demo
     photos = [sticks / 'val/000001.png', sticks / 'train/000001.png']
-    code, text, _ = say(capsys, 'predict', *photos, '--run', out / 'denoise-select', '--out', tmp_path, '--json')
+    code, text, _ = say(capsys, 'predict', *photos, '--run', out / 'denoise-select-jc', '--out', tmp_path, '--json')
     found = json.loads(text)
     assert code == 0 and len(found) == 2 and json.loads((tmp_path / 'results.json').read_text()) == found
     for f, photo in zip(found, photos): assert np.array(f['keypoints']).shape == (51,) and f['file_name'] == str(photo)
@@ -192,6 +192,6 @@ def test_predict(demo, capsys, sticks, tmp_path):
 
 def test_pseudo_label(demo, capsys, sticks, tmp_path):
     out, *_ = demo
-    words = 'pseudo-label', out / 'denoise-select', '--root', sticks, '--split', 'val', '--out', tmp_path / 'p.json'
+    words = 'pseudo-label', out / 'denoise-select-jc', '--root', sticks, '--split', 'val', '--out', tmp_path / 'p.json'
     assert say(capsys, *words)[0] == 0 and len(json.loads((tmp_path / 'p.json').read_text())['annotations']) == 16
     assert 'exists' in refused(capsys, *words)

@@ -53,7 +53,7 @@ ENTRIES = dict(
     views=ExplorerEntry('views.ViewsExplorer', LOOK, 'denoise-select', 'rendered', (('n', 24), ('person', 5))),
     selection=ExplorerEntry('selection.SelectionExplorer', LOOK, 'denoise-select', 'denoise-select', (('n', 60), ('person', 5))),
     mix=ExplorerEntry('mix.MixExplorer', LOOK, 'pose-mum-plus', 'rendered', (('person', 26), ('seed', 3), ('layer1', 1.), ('layer3', 1.))),
-    teachers=ExplorerEntry('teachers.TeachersExplorer', ('run',)), runs=ExplorerEntry('runs.RunsExplorer', ('run',), first=(('worst', 'pose-mum-plus'),)),
+    teachers=ExplorerEntry('teachers.TeachersExplorer', ('run',)), runs=ExplorerEntry('runs.RunsExplorer', ('run',), first=(('runs', ('supervised', 'denoise-select', 'pose-mum-plus')), ('worst', 'pose-mum-plus'))),
     label=ExplorerEntry('label.LabelExplorer', ('data',)),
     failures=ExplorerEntry('failures.FailuresExplorer', ('run', 'data'), 'denoise-select', (('n', 60),)))
 
