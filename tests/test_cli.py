@@ -107,7 +107,7 @@ def test_executed_notebooks_are_clean(demo):
         outs = [o for c in nb.cells if c.cell_type == 'code' for o in c.outputs]
         assert not [o for o in outs if o.output_type == 'error' or o.get('name') == 'stderr'] and 'widgets' not in nb.metadata
         assert sum('image/png' in o.get('data', {}) for o in outs) >= 4
-    fit = next(c for c in nbformat.read(out / 'denoise-select/train.ipynb', 4).cells if 'training.fit' in c.source)
+    fit = next(c for c in nbformat.read(out / 'denoise-select-jc/train.ipynb', 4).cells if 'training.fit' in c.source)
     assert len(fit.outputs) == 1 and 'step 12/12' in fit.outputs[0].data['text/plain']
 
 
@@ -148,10 +148,10 @@ def test_evaluate_with_a_detector_s_boxes(demo, capsys, coco_dev):
     words = 'evaluate', out / 'denoise-select-jc', '--data', 'coco', '--root', coco_dev, '--boxes', coco_dev / 'boxes.json', '--flip'
     code, text, err = say(capsys, *words, '--split', 'val2017')
     assert (code, err) == (0, '') and 'detected' in text and 'true' not in text and 'PCK' not in text
-    where = out / 'denoise-select/evaluate/coco-val2017-boxes-flip'
+    where = out / 'denoise-select-jc/evaluate/coco-val2017-boxes-flip'
     m = json.loads((where / 'metrics.json').read_text())
     assert m['boxes'] == 'detected' and m['flip'] and m['people'] == 20 and m['headline']['AP'] is not None
-    assert Path(m['upload']).name == 'person_keypoints_val2017_denoise-select_results.zip' and m['upload'] in text
+    assert Path(m['upload']).name == 'person_keypoints_val2017_denoise-select-jc_results.zip' and m['upload'] in text
     assert 'detected' in (where / 'evaluate.ipynb').read_text()
 
 

@@ -13,7 +13,7 @@ from sshpe.explore.failures import FailuresExplorer, HERE, tile, TRUTH
 from sshpe.explore.notes import MARKS, NOTE_FIELDS, notes_file, read_notes, write_note
 from sshpe.explore.pages import explorer
 from sshpe.explore.people import Crowd, crowd, known_mean, look, networks, store_of
-from sshpe.explore.scores import Opinion, opinions, pair_kinds, pair_scores, ranked_pairs, ranked_people
+from sshpe.explore.scores import asked, Opinion, opinions, pair_kinds, pair_scores, ranked_pairs, ranked_people
 from sshpe.pose.skeleton import COCO17
 from sshpe.ssl.pseudo import pseudo_labels
 from sshpe.ssl.recipe import Setup
@@ -122,6 +122,13 @@ def test_a_crowd_says_what_each_person_s_maps_say(x, people):
                 assert c.height[s,i,j] == pytest.approx(mine.max(), abs=1e-4)
                 for xy, map_ in ((c.xy, H), (c.taught, mine)):
                     assert np.allclose((xy[s,i,j]+.5)/p.stride-.5, peak(map_, p.decode), atol=.02), (i, j)
+
+def test_who_looks_once_is_asked_again_for_the_doubt_alone(people):
+    x = networks('supervised')
+    store = store_of(people, x)
+    (got,), once, again = asked(x, store, ['student']), crowd(x, store, x.recipe), crowd(x, store, replace(x.recipe, K=4))
+    assert x.recipe.n_pooled == 1 and (once.u == 0).all() and got.doubt.min() > 0 and np.array_equal(got.doubt, again.u[0])
+    assert np.array_equal(got.taught, once.taught[0]) and np.array_equal(got.peak, once.peak[0]) and np.array_equal(got.loss, once.loss[0], equal_nan=True)
 
 def test_the_mean_of_what_is_known():
     v = np.array([[1, np.nan, 3], [np.nan]*3])

@@ -19,8 +19,8 @@ from .base import Explorer, Memory, part, Slider, State
 from .mix import fact
 from .notes import MARKS, notes_file, read_notes, write_note
 from .panels import chart, Mark, pose, view
-from .people import crowd, joint_layer, look, known_mean, networks, networks_code, store_of
-from .scores import opinions, pair_kinds, pair_scores, ranked_pairs, ranked_people
+from .people import joint_layer, look, known_mean, networks, networks_code, store_of
+from .scores import asked, pair_kinds, pair_scores, ranked_pairs, ranked_people
 from .views import short
 from ..runs.pictures import without_margin
 
@@ -147,7 +147,7 @@ def opinion(self:FailuresExplorer, name:str, # of a network
     "What a network says about everyone."
     _, k, number = next(t for t in self.named() if t[0] == name)
     x = self.runs[k]
-    return self.memory.get_or(('crowd', k), lambda: opinions(crowd(x, self.store, x.recipe, tell=self.tell), x.recipe, self.names(x)))[number]
+    return self.memory.get_or(('crowd', k), lambda: asked(x, self.store, self.names(x), self.tell))[number]
 
 @patch
 def compared(self:FailuresExplorer, s): # a state -> A's `Opinion`, B's or None, labels, lengths
@@ -326,7 +326,7 @@ def heat(self:FailuresExplorer, s, # a state
     layer = joint_layer(f'{side} {short(s.joint)}', own[number], s.joint, self.skeleton, s.opacity)
     xy, label = self.opinion(name).xy[s.person,j], store.keypoints[s.person,j]
     marks = [Mark('+', label[:1], label[1:2], TRUTH, 6)]*int(label[2] > 0)+[Mark('ring', xy[:1], xy[1:], HERE, 6)]
-    return view(f'heatmap {side}', image, [layer], marks, title=f'{side}: {name}, {short(s.joint)} {layer.values.max():.2f}', beside=True)
+    return view(f'heatmap {side}', image, [layer], marks, title=f'{side}: heatmap, {short(s.joint)} {layer.values.max():.2f}', beside=True)
 
 @patch
 def large(self:FailuresExplorer, s)->list: # a state -> rows

@@ -63,13 +63,12 @@ function axes(g, p, {px, py, left, ink, box: {w: W, h: H}}) {
   const crowded = sum(xt.map(([, t]) => g.measureText(t).width + 5)) > W;   // then every other one stands lower
   const ends = [-Infinity, -Infinity];   // of the words in each line: what would cover them is left out
   xt.forEach(([v, t], i) => {
-    const half = g.measureText(t).width/2, low = crowded*(i%2);
+    const half = g.measureText(t).width/2, low = crowded*(i%2), x = Math.min(px(v), left + W - half);
     g.fillRect(px(v), H, .8, 3);
-    if (px(v) - half < ends[low] + 2) return;
-    ends[low] = px(v) + half;
-    text(t, px(v), H + 5 + low*12, px(v) > left + W - 9 ? 'right' : 'center', 'top');
+    if (x - half < ends[low] + 2) return;
+    ends[low] = x + half;
+    text(t, x, H + 5 + low*12, 'center', 'top');
   });
-  for (const [v, t] of yt) { g.fillRect(left - 3, py(v), 3, .8); text(t, left - 5, py(v), 'right', py(v) < 6 ? 'top' : 'middle'); }
   if (!crowded) text(xlabel, left + W/2, H + 19, 'center', 'top');
   g.save(); g.translate(7, H/2); g.rotate(-Math.PI/2); text(ylabel, 0, 0, 'center', 'middle'); g.restore();
 }
