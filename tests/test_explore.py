@@ -15,7 +15,8 @@ from sshpe.data.registry import load
 from sshpe.explore.base import Explorer, from_control, latency, Memory, RangeSlider, Slider, State, StepSlider, to_control
 from sshpe.explore.heatmaps import entropy, HeatmapExplorer, LAYERS
 from sshpe.explore.panels import chart, figure, Layer, Mark, Panels, place, pose, scale, view
-from sshpe.explore.people import crowd, joint_names, networks, PeopleExplorer, photo_store, store_of
+from sshpe.explore.crowd import crowd
+from sshpe.explore.people import joint_names, networks, PeopleExplorer, photo_store, store_of
 from sshpe.explore.selection import in_box, ranked, SelectionExplorer, PEOPLE_ORDERS, taken
 from sshpe.explore.views import view_facts, ViewsExplorer
 from sshpe.data.batch import fetch

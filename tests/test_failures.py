@@ -12,7 +12,8 @@ from sshpe.errors import InputError
 from sshpe.explore.failures import FailuresExplorer, HERE, tile, TRUTH
 from sshpe.explore.notes import MARKS, NOTE_FIELDS, notes_file, read_notes, write_note
 from sshpe.explore.pages import explorer
-from sshpe.explore.people import Crowd, crowd, known_mean, look, networks, store_of
+from sshpe.explore.crowd import Crowd, crowd, known_mean
+from sshpe.explore.people import look, networks, store_of
 from sshpe.explore.scores import asked, Opinion, opinions, pair_kinds, pair_scores, ranked_pairs, ranked_people
 from sshpe.pose.skeleton import COCO17
 from sshpe.ssl.pseudo import pseudo_labels

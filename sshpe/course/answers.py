@@ -121,7 +121,8 @@ def _(u1, u2, m):
           'Count labelled joints only (seen), and answer in percent.',
           'The solution: 100*(right[0] == right[1])[seen].mean()')
 def _():
-    from sshpe.explore.people import crowd, store_of
+    from sshpe.explore.crowd import crowd
+    from sshpe.explore.people import store_of
     x, *_ = sixty_people()
     store = store_of('people:val', x, 60)
     c = crowd(x, store, x.recipe)

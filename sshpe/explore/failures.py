@@ -19,7 +19,8 @@ from .base import Explorer, Memory, part, Slider, State
 from .mix import fact
 from .notes import MARKS, notes_file, read_notes, write_note
 from .panels import chart, Mark, pose, view
-from .people import joint_layer, look, known_mean, networks, networks_code, store_of
+from .crowd import known_mean
+from .people import joint_layer, look, networks, networks_code, store_of
 from .scores import asked, pair_kinds, pair_scores, ranked_pairs, ranked_people
 from .views import short
 from ..runs.pictures import without_margin

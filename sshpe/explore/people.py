@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MARGIN', 'networks', 'networks_code', 'store_of', 'is_photo', 'photo_boxes', 'photo_store', 'look', 'Looks',
            'in_one_frame', 'judged', 'joint_names', 'joint_layer', 'outlines', 'doubted', 'PeopleState',
-           'PeopleExplorer', 'small', 'photo_panel', 'only_rendered', 'Crowd', 'known_mean', 'crowd_columns', 'crowd']
+           'PeopleExplorer', 'small', 'photo_panel', 'only_rendered']
 
 # %% ../../nbs/components/explore/03_people.ipynb #63822343
 import tempfile
@@ -22,6 +22,7 @@ from ..data.coco import cache_folder, whole_photos
 from ..data.crops import build_store, Rows, Store
 from ..data.people import open_photo, People
 from .base import Explorer, Memory, State
+from .crowd import Crowd, crowd
 from .detect import detector, find_people
 from .panels import Layer, Mark, Panel, QUANTITIES, view
 from ..pose.heatmap import decode, encode
@@ -356,61 +357,6 @@ def find(self:PeopleExplorer):
         boxes = find_people(open_photo(self._state.photo), net)
         self.set(box=tuple(v for b in boxes for v in b), person=0)
     except InputError as e: self.tell(str(e))
-
-# %% ../../nbs/components/explore/03_people.ipynb #11eb736f
-@dataclass(frozen=True, eq=False)
-class Crowd:
-    "What S networks say about the joints of N people."
-    peak:np.ndarray # (S,N,J) height of the pooled maps
-    error:np.ndarray # (S,N,J) crop pixels; NaN where nobody knows the joint
-    u:np.ndarray # (S,N,J) uncertainty
-    loss:np.ndarray # (S,N,J) mean squared error of the upright look against the label; NaN without one
-    xy:np.ndarray # (S,N,J,2) where the upright look peaks, crop pixels
-    taught:np.ndarray # (S,N,J,2) where the peak is that each student would learn from, crop pixels
-    height:np.ndarray # (S,N,J) how high that peak is
-    apart:np.ndarray # (N,J) crop pixels between the networks' peaks; 0 with one network
-
-# %% ../../nbs/components/explore/03_people.ipynb #43f993ae
-def known_mean(v, # (…) numbers, NaN where nobody knows
-               axis, # a number or several
-              )->np.ndarray:
-    "The mean of what is known; NaN where nothing is."
-    n = np.isfinite(v).sum(axis)
-    return np.where(n > 0, np.nansum(v, axis)/np.maximum(n, 1), np.nan)
-
-# %% ../../nbs/components/explore/03_people.ipynb #926f062b
-def crowd_columns(o:PseudoLabels, # of B people
-                  xyv:torch.Tensor, # (B,J,3) their labels, crop pixels
-                  p, # preset
-                 )->dict: # field of `Crowd` -> (S,B,J,…), of `apart` (1,B,J)
-    "What is said about some people."
-    seen = xyv[...,2] > 0
-    labelled = lambda v: v.masked_fill(~seen, torch.nan)
-    (pooled, peak), (xy, _), (taught, height) = (decode(H, p.stride, p.decode) for H in (o.P, o.H[:,:,0], o.chosen))
-    true = encode(xyv[...,:2], p.map, p.stride, p.sigma, p.exact)
-    error, loss = (pooled-xyv[...,:2]).norm(dim=-1), ((o.H[:,:,0]-true)**2).mean((-2, -1))
-    apart = (pooled-pooled.roll(1, 0)).norm(dim=-1)[:1]
-    return dict(peak=peak, error=labelled(error), u=o.u, loss=labelled(loss), xy=xy, taught=taught, height=height, apart=apart)
-
-# %% ../../nbs/components/explore/03_people.ipynb #7f37fe17
-def crowd(x:result.Result, # networks
-          store, # the `Store` of crops
-          r, # recipe: which views, how they are pooled
-          seed:int=0, # of the views
-          tell=lambda text, share: None, # called with a sentence and how much is done
-          batch:int=16, # people at a time
-         )->Crowd:
-    "Ask about everyone."
-    p, cols, N = x.preset, [], len(store)
-    for i in range(0, N, batch):
-        rows = np.arange(i, min(i+batch, N))
-        tell(f'asking {len(x.teachers)} networks about {r.n_pooled} views of {N} people …', i/N)
-        b = fetch(store, filled(rows, r), x.teachers[0].head.weight.device)
-        o, _ = pseudo_labels(x.teachers, b, Setup(r, p, x.skeleton.flip), key=(seed,))
-        cols.append({k: t.float().cpu().numpy()[:,:len(rows)] for k, t in crowd_columns(o, b.xyv, p).items()})
-    tell('', None)
-    c = {k: np.concatenate([some[k] for some in cols], 1) for k in cols[0]}
-    return Crowd(**{**c, 'apart': c['apart'][0]})
 
 # %% ../../nbs/components/explore/03_people.ipynb #2f5da143
 @patch

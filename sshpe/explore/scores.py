@@ -9,7 +9,7 @@ __all__ = ['VIEWS', 'RIGHT', 'Opinion', 'opinions', 'asked', 'gaps', 'errors', '
 # %% ../../nbs/components/explore/17_scores.ipynb #43fab18d
 from dataclasses import dataclass, replace
 import numpy as np, torch
-from .people import Crowd, crowd, known_mean
+from .crowd import Crowd, crowd, known_mean
 from ..ssl.denoise import threshold
 from ..train.telemetry import NEAR
 

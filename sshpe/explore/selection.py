@@ -14,7 +14,8 @@ from ..pose import draw
 from ..errors import need
 from .base import Slider
 from .panels import chart, Mark, scale, view
-from .people import joint_layer, joint_names, judged, known_mean, outlines, PeopleExplorer, PeopleState
+from .crowd import known_mean
+from .people import joint_layer, joint_names, judged, outlines, PeopleExplorer, PeopleState
 from .views import short
 from ..pose.heatmap import decode
 from ..ssl.uncertainty import deviation, select, trusts_self
