@@ -1,6 +1,6 @@
 """The explorers as a reader meets them: each notebook in JupyterLab in a browser, and whatever its page shows equal to what the same call shows here."""
 import importlib, io, json, os, re, secrets, shutil, signal, subprocess, sys, time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -411,6 +411,17 @@ def test_what_a_hand_does_in_the_application(app):
     app.keyboard.press('?'); expect(app.locator('dialog.sshpe-help')).to_contain_text('undo'); app.keyboard.press('Escape')
     said = r.root.locator('.sshpe-control-tau')
     assert 'higher' in (said.get_attribute('title') or said.locator('[title]').first.get_attribute('title'))
+
+PASTE = """data => { const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0)), held = new DataTransfer();
+                    held.items.add(new File([bytes], 'image.png', {type: 'image/png'}));
+                    document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: held, bubbles: true})); }"""
+
+def test_a_copied_picture_is_looked_at(app):
+    app.locator('a#heatmaps').click()
+    r = Reader(app, HeatmapExplorer)
+    content = io.BytesIO(); Image.new('RGB', (60, 90), 'red').save(content, 'PNG')
+    app.evaluate(PASTE, b64encode(content.getvalue()).decode())
+    expect(r.root.locator('.sshpe-code code')).to_contain_text('pasted-')
 
 def test_a_worst_person_opens_beside_the_list(app):
     app.locator('a#runs').click()

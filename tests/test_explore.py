@@ -556,6 +556,15 @@ def test_a_photo_and_its_box(E, x, photo, people):
     e.controls['box'].value = f'{W_+5}, 0, 10, 10'; assert 'outside' in e.status
     e.controls['photo'].value = str(photo)+'.jpg'; assert 'no photo' in e.status and e.state['photo'] == str(photo)
 
+def test_a_pasted_picture(x, people, photo):
+    e, bytes_ = HeatmapExplorer(x, people, n=2), photo.read_bytes()
+    e.hear(dict(event='paste', kind='image/png'), [memoryview(bytes_)])
+    seen = Path(e.state['photo'])
+    assert seen.read_bytes() == bytes_ and seen.suffix == '.png' and seen.name.startswith('pasted-')
+    e.hear(dict(event='paste', kind='image/heic'), [b'hello']); assert 'not a picture' in e.status and e.state['photo'] == str(seen)
+    other = Image.new('RGB', (40, 60), 'red'); b = io.BytesIO(); other.save(b, 'PNG')
+    e.hear(dict(event='paste', kind='image/png'), [b.getvalue()]); assert e.state['photo'] != str(seen)
+
 def test_an_upload(x, people, photo):
     e = HeatmapExplorer(x, people, person=4)
     file = lambda name, data: dict(name=name, type='image/png', size=len(data), content=memoryview(data), last_modified=__import__('datetime').datetime.now())

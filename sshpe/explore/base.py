@@ -101,7 +101,7 @@ class Explorer:
     def __init__(self, *given, # what is looked at
                  **state): # fields of `State` that differ from the defaults
         self.given, self.memory, self.panels, self.deaf = given, Memory(96), Panels(), True
-        self.panels.on_msg(lambda _, m, buffers: self.hear(m))
+        self.panels.on_msg(lambda _, m, buffers: self.hear(m, buffers))
         self.first = self.opened = self._state = self.State(**self.defaults())
         self.controls = dressed(self.own_controls(), self.turned, about(self.State))
         self.past, self.future, self.moved, self.widget = [], [], ('', 0.), self.laid_out() # states; what moved last, and when
@@ -299,7 +299,11 @@ def turn(self:Explorer, name:str, # a field with a slider or a list
 def tag(self:Explorer, n:int): pass # the reader pressed 1, 2 or 3
 
 @patch
-def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
+def pasted(self:Explorer, content:bytes, kind:str): pass # a picture was pasted, of this MIME type
+
+@patch
+def hear(self:Explorer, m:dict, # event, and perhaps panel and xy or box
+         files=()): # what came with it
     "Something happened in the pictures."
     one = m.get('panel', '')
     what = dict(next=lambda: self.step(1), previous=lambda: self.step(-1), pick=lambda: self.picked(m['panel'], m['xy']),
@@ -307,7 +311,7 @@ def hear(self:Explorer, m:dict): # event, and perhaps panel and xy or box
                 redo=lambda: self.back(self.future, self.past), link=lambda: self.open_link(m['text']), reset=lambda: self.set(**asdict(self.opened)),
                 joint=lambda: self.turn('joint', 1), more=lambda: self.turn(self.slider, 1), less=lambda: self.turn(self.slider, -1),
                 png=lambda: self.give('png', 'image/png', self.png(one), one), svg=lambda: self.give('svg', 'image/svg+xml', self.svg(one), one),
-                csv=lambda: self.give('csv', 'text/csv', self.csv().encode()))
+                csv=lambda: self.give('csv', 'text/csv', self.csv().encode()), paste=lambda: self.pasted(bytes(files[0]), m['kind']))
     what |= {'joint back': lambda: self.turn('joint', -1), **{f'tag {k}': lambda k=k: self.tag(k) for k in (1, 2, 3)}}
     try: what[m['event']]()
     except InputError as e: self.tell(str(e))

@@ -275,7 +275,7 @@ const HERE = {f: root => enlarge(root, root.over), 0: root => { root.lens = WHOL
               '?': root => root.help.open ? root.help.close() : root.help.showModal()};
 const HELP = [['n  →', 'next person'], ['p  ←', 'previous person'], ['j  J', 'next joint, previous joint'], ['+  −', 'the marked control up, down'],
               ['z  Z', 'undo, redo'], ['1  2  3', 'your mark, where there are notes'], ['f', 'enlarge the panel under the mouse, and back'], ['Esc', 'back'], ['0', 'whole pictures again'],
-              ['s', 'smooth or raw pixels'], ['e  E', 'save the panel under the mouse as SVG, as PNG'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
+              ['s', 'smooth or raw pixels'], ['e  E', 'save the panel under the mouse as SVG, as PNG'], ['Ctrl+V', 'look at a copied picture'], ['?', 'this help'], ['wheel, drag', 'zoom and move all pictures together'],
               ['double-click', 'enlarge a panel'], ['click', 'choose a person, a moment, τ in a histogram']];
 function press(model, root, e) {   // letters anywhere in the explorer, arrows on the pictures
   if (e.key === 'Tab') root.classList.add('sshpe-tabbed');   // from now on, show where the keys go
@@ -283,6 +283,12 @@ function press(model, root, e) {   // letters anywhere in the explorer, arrows o
   if (!(KEYS[e.key] || HERE[e.key]) || typing || e.ctrlKey || e.metaKey || e.altKey || !(letter || root.contains(e.target))) return;
   e.preventDefault(); e.stopPropagation();
   if (HERE[e.key]) HERE[e.key](root); else model.send({event: KEYS[e.key]});
+}
+async function paste(model, e) {   // a copied picture is a photo of one's own
+  const file = [...(e.clipboardData?.files ?? [])].find(f => f.type.startsWith('image/'));
+  if (!file) return;
+  e.preventDefault();
+  model.send({event: 'paste', kind: file.type}, undefined, [await file.arrayBuffer()]);
 }
 async function copy(root, button) {
   try { await navigator.clipboard.writeText(root.code.textContent); button.textContent = 'copied'; }
@@ -332,13 +338,13 @@ function render({model, el}) {
   root.take = event => root.over && model.send({event, panel: root.over.p.name});   // the panel under the mouse, as a file
   root.draw = anew => show(model, root, nodes, anew); root.top = () => (root.closest('.sshpe-explorer') || root).getBoundingClientRect().top + window.scrollY;
   const draw = () => root.draw(), tell = () => say(model, root), theme = new MutationObserver(draw), size = new ResizeObserver(() => requestAnimationFrame(draw));
-  const get = (m, buffers) => m.file && save(m, buffers[0]), key = e => press(model, root, e);
+  const get = (m, buffers) => m.file && save(m, buffers[0]), key = e => press(model, root, e), pasted = e => paste(model, e);
   const follow = () => location.hash.length > 1 && model.send({event: 'link', text: location.hash.slice(1)});   // opened by an address
   const begin = () => {   // colours are known once the page holds the element
     if (!el.isConnected) return requestAnimationFrame(begin);
     const home = root.closest('.sshpe-explorer') || root;
     const page = root.app && !home.parentElement.closest('.sshpe-explorer');   // the window is this explorer's
-    (page ? document : home).addEventListener('keydown', key);
+    for (const [what, f] of [['keydown', key], ['paste', pasted]]) (page ? document : home).addEventListener(what, f);
     if (page) { root.link.hidden = false; window.addEventListener('hashchange', follow); follow(); }
     theme.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light']}); size.observe(root); window.addEventListener('resize', draw);
     model.on('change:rows', draw); draw();
@@ -347,7 +353,7 @@ function render({model, el}) {
   for (const k of said) model.on('change:' + k, tell);
   model.on('msg:custom', get); point(root, [], null, null); tell(); begin();
   return () => {
-    theme.disconnect(); size.disconnect(); window.removeEventListener('resize', draw); document.removeEventListener('keydown', key);
+    theme.disconnect(); size.disconnect(); window.removeEventListener('resize', draw); document.removeEventListener('keydown', key); document.removeEventListener('paste', pasted);
     window.removeEventListener('hashchange', follow);
     model.off('change:rows', draw); model.off('msg:custom', get); for (const k of said) model.off('change:' + k, tell);
   };

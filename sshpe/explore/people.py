@@ -8,7 +8,7 @@ __all__ = ['MARGIN', 'networks', 'networks_code', 'store_of', 'is_photo', 'photo
            'PeopleExplorer', 'small', 'photo_panel', 'only_rendered']
 
 # %% ../../nbs/components/explore/03_people.ipynb #63822343
-import tempfile
+import tempfile, zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 import ipywidgets as W, numpy as np, torch
@@ -321,6 +321,11 @@ def uploaded(self:PeopleExplorer, files): # of a W.FileUpload
         write_atomic(path, bytes(files[0]['content']))
         self.set(photo=str(path), box=(), person=0)
     except InputError as e: self.tell(str(e))
+
+@patch
+def pasted(self:PeopleExplorer, content:bytes, kind:str): # of a picture; its MIME type
+    "Look at a copied picture."
+    self.uploaded([dict(name=f'pasted-{zlib.crc32(content):08x}.{kind.partition("/")[2]}', content=content)])
 
 @patch
 def beside(self:PeopleExplorer, controls:dict, # field -> control; those placed here are taken out
