@@ -322,6 +322,7 @@ def uploaded(self:PeopleExplorer, files): # of a W.FileUpload
         self.set(photo=str(path), box=(), person=0)
     except InputError as e: self.tell(str(e))
 
+# %% ../../nbs/components/explore/03_people.ipynb #5c1f0b7e
 @patch
 def pasted(self:PeopleExplorer, content:bytes, kind:str): # of a picture; its MIME type
     "Look at a copied picture."
