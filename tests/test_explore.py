@@ -23,19 +23,11 @@ from sshpe.data.batch import fetch
 from sshpe.ssl.pseudo import pseudo_labels
 from sshpe.ssl.recipe import Setup
 from sshpe.pose.skeleton import COCO17
+from shown import N, people, x
 from helpers import gaussian, matrix3, moved, peak
 
 ROOT = Path(__file__).resolve().parents[1]
-N = 10 # people
 
-
-@pytest.fixture(scope='module')
-def x(): return networks('denoise-select')
-
-@pytest.fixture(scope='module')
-def people(tmp_path_factory):
-    os.environ['SSHPE_CACHE'] = str(tmp_path_factory.mktemp('store'))
-    return load('people', split='val')[:N]
 
 @pytest.fixture(scope='module')
 def heat(x, people): return HeatmapExplorer(x, people)

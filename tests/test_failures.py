@@ -18,18 +18,11 @@ from sshpe.explore.scores import asked, Opinion, opinions, pair_kinds, pair_scor
 from sshpe.pose.skeleton import COCO17
 from sshpe.ssl.pseudo import pseudo_labels
 from sshpe.ssl.recipe import Setup
+from shown import N, people, x
 from helpers import gaussian, peak
 
-N, J = 10, 17
+J = 17
 
-
-@pytest.fixture(scope='module')
-def x(): return networks('denoise-select')
-
-@pytest.fixture(scope='module')
-def people(tmp_path_factory):
-    os.environ['SSHPE_CACHE'] = str(tmp_path_factory.mktemp('store'))
-    return load('people', split='val')[:N]
 
 @pytest.fixture(scope='module')
 def nobody_labelled(people): return replace(people, keypoints=np.zeros_like(people.keypoints))

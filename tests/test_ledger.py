@@ -211,6 +211,8 @@ def test_small_files(done, tmp_path):
     (there/'metrics.json').write_text(json.dumps(dict(data='lsp-val', people=2, networks=dict(student1=dict(AP=None, PCK=12.5)))))
     assert summaries.collect(tmp_path/'runs', tmp_path/'small')[home.name] == 'written'
     assert summaries.summaries(tmp_path/'small')[0]['elsewhere'] == {'lspet-val': dict(student1=dict(AP=None, PCK=12.5))}
+    [d] = summaries.summaries(tmp_path/'small')
+    assert summaries.measured(summaries.scored_on(d, 'lspet-val'), 'PCK') == 12.5 and summaries.scored_on(d, 'coco-val') == d
     (tmp_path/'small/x.json').write_text('{"run": 3}')
     with pytest.raises(InputError, match='x.json'): summaries.summaries(tmp_path/'small')
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KEEP', 'ANY', 'SEEDS', 'TUNING', 'METHODS', 'name', 'setting', 'five_digits', 'bare', 'public', 'elsewhere',
-           'summary', 'outdated', 'dump', 'collect', 'part', 'ripple', 'unrest', 'level', 'strong_share', 'mean_score',
-           'measured', 'collected', 'summaries', 'first_ledger', 'sample', 'interval', 'paired', 'spoken', 'spot',
-           'labels_needed']
+           'scored_on', 'summary', 'outdated', 'dump', 'collect', 'part', 'ripple', 'unrest', 'level', 'strong_share',
+           'mean_score', 'measured', 'collected', 'summaries', 'first_ledger', 'sample', 'interval', 'paired', 'spoken',
+           'spot', 'labels_needed']
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #911290f1
 import json, math
@@ -52,6 +52,12 @@ def elsewhere(where:Path, # folder of a finished run
     "What `sshpe evaluate` found on other data sets."
     found = {p.parent.name: run.read_metrics(p.parent)['networks'] for p in sorted(where.glob('evaluate/*/metrics.json'))}
     return dict(elsewhere=found) if found else {}
+
+def scored_on(d:dict, # from `summary`
+              data:str, # name of an evaluation, e.g. 'lspet-val'
+             )->dict:
+    "The same run with what its networks score there; where it was not evaluated there, as it is."
+    return d | dict(networks=d.get('elsewhere', {}).get(data, d['networks']))
 
 def summary(where, # folder of a finished run
            )->dict:

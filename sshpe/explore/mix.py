@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from matplotlib.colors import to_rgb
 from ..pose import draw
 from .base import Slider
-from .panels import chart, Layer, Mark, scale, view
+from .panels import chart, Layer, Mark, outline, scale, view
 from .people import joint_layer, joint_names, outlines, PeopleExplorer, PeopleState
 from .views import PALETTE
 from ..pose.heatmap import decode
@@ -231,11 +231,10 @@ def stage_row(self:MixExplorer, s, # a state
     (H, W), sk, common = self.x.preset.size, self.x.skeleton, dict(width=76, frame=f'picture {n}')
     title = lambda k: '' if n else f'{k} mix' if k in g.masks else f'{k} back' if k == s.unmix and g.masks else k
     feature = lambda k: Layer(k, g.strength[k][n], s.opacity, vmax=2, colours=g.colours[k][n]) # opaque where strongest
-    edge = Mark('-', np.array([0, W, W, 0, 0])-.5, np.array([0, 0, H, H, 0])-.5, COLOURS[n], 5)
     def heat(name, H):
         layer = joint_layer(name, H[n], s.joint, sk, s.opacity)
         return view(f'{name}-{n}', g.pictures[n], [layer], outlines(H[n], s.joint, sk, self.x.preset.size), title='' if n else name, **common)
-    return [view(f'picture-{n}', g.pictures[n], (), [edge], title=str(g.rows[n]), **common),
+    return [view(f'picture-{n}', g.pictures[n], (), [outline((H, W), COLOURS[n])], title=str(g.rows[n]), **common),
             view(f'input-{n}', g.seen[n], (), marks['input',n], title=title('input'), **common),
             *(view(f'{k}-{n}', DARK, [feature(k)], marks[k,n], size=(H, W), title=title(k), **common) for k in STAGES[1:]),
             heat('mixed', g.mixed), heat('alone', g.alone)]

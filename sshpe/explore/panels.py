@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['QUANTITIES', 'LEFT_MARGIN', 'BELOW', 'ABOVE', 'GAP', 'CHOSEN', 'DOTS', 'HALO', 'EXPLORE_FILES', 'Layer', 'Mark',
-           'Panel', 'view', 'ticks', 'chart', 'pose', 'scale', 'lines', 'stacked', 'place', 'draw_mark', 'blend',
-           'draw_axes', 'draw_panel', 'draw_bare', 'alone', 'figure', 'pack', 'Panels']
+           'Panel', 'view', 'ticks', 'chart', 'outline', 'pose', 'scale', 'lines', 'stacked', 'place', 'draw_mark',
+           'blend', 'draw_axes', 'draw_panel', 'draw_bare', 'alone', 'figure', 'pack', 'Panels']
 
 # %% ../../nbs/components/explore/01_panels.ipynb #f3d0c124
 import zlib
@@ -109,6 +109,13 @@ def chart(name:str, # unique in the scene
     return Panel(name, tuple(x[1:3]), tuple(y[1:3]), width, height, marks=tuple(marks), axes=axes, **more)
 
 # %% ../../nbs/components/explore/01_panels.ipynb #e84de3b6
+def outline(size, # (H,W) of a picture
+            colour:str,
+           )->Mark:
+    "A frame just inside the edges of a picture."
+    (H, W), at = size, lambda *v: np.array(v)-.5
+    return Mark('-', at(0, W, W, 0, 0), at(0, 0, H, H, 0), colour, 5)
+
 def pose(xyv, # (J,2) or (J,3) picture pixels; third column v: 0 not drawn
          joints=COCO17, # the `Skeleton`
          sure=None, # (J,) bool; None: all

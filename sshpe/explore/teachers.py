@@ -14,7 +14,7 @@ from ..runs import run
 from ..errors import choose, need
 from .base import Explorer, Slider, State, StepSlider
 from .mix import dotted, fact
-from .panels import chart, Mark, scale, view
+from .panels import chart, Mark, outline, scale, view
 from .people import joint_layer, joint_names, outlines
 from ..pose.heatmap import decode
 from ..train.recorder import from_bytes, LOGGED, read_record, Record
@@ -140,9 +140,8 @@ def painted(self:TeachersExplorer, s, # a state
     k = r.xyv[s.person,r.joints.index(s.joint)] if s.joint in r.joints else (0, 0, 0)
     cross = [Mark('+', k[:1], k[1:2], '#56B4E9', 6)]*int(k[2] > 0)
     layer = joint_layer(f'{r.name} {network} {r.step[point]}', H, s.joint, self.skeleton, s.opacity)
-    h, w = size = self.pictures[s.person].shape[:2]
-    edge = Mark('-', np.array([0, w, w, 0, 0])-.5, np.array([0, 0, h, h, 0])-.5, self.colours[r.name], 5)
-    marks = [edge, *outlines(H, s.joint, self.skeleton, size), *cross]
+    size = self.pictures[s.person].shape[:2]
+    marks = [outline(size, self.colours[r.name]), *outlines(H, s.joint, self.skeleton, size), *cross]
     return view(image=self.pictures[s.person], layers=[layer], marks=marks, **more)
 
 # %% ../../nbs/components/explore/08_teachers.ipynb #2ef5e90c

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace, is_dataclass
 from fastcore.basics import patch
 from ..errors import choose, InputError, need
 from ..pose.views import Affine, Beta, Normal, STRONG, Uniform, WEAK
-from ..models.backbones import known_backbone as known_backbone, TIMM
+from ..models.backbones import known_backbone, TIMM
 from ..models.posenet import NORMS, stage_sizes
 from .denoise import POOLS
 from .uncertainty import SELECTIONS
