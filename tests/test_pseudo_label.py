@@ -28,6 +28,13 @@ def test_the_file_has_what_its_readers_need(here, capsys):
     assert len(coco.loadRes([dict(image_id=a['image_id'], category_id=1, keypoints=a['keypoints'], score=a['score']) for a in d['annotations']]).anns) == 16
     assert read_coco(here/'low.json', here/'sticks/val').keypoints[...,2].sum() == 2*d['info']['kept']
 
+def test_everybody_in_one_json_gets_a_label_unless_some_are_held_out(here, capsys):
+    "A json without validation people is the case of somebody who has pictures and a run."
+    words = ['pseudo-label', here/'run', '--data', 'coco', '--root', here/'sticks/annotations/person_keypoints_val.json', '--photos', here/'sticks/val', '--tau', '0.01']
+    for name, more, n in (('all.json', [], 16), ('part.json', ['--val', '4'], 12)):
+        assert main([str(w) for w in [*words, '--out', here/name, *more]]) == 0
+        assert len(json.loads((here/name).read_text())['annotations']) == n
+
 def test_doubt_first(here, capsys):
     d, _ = made(here, capsys, 'doubt.json', '--tau', '0.01', '--sort', 'doubt')
     doubt = [np.mean(np.divide(a['uncertainties'], np.maximum(a['scores'], 1e-3))) for a in d['annotations']]   # of the peak

@@ -316,6 +316,7 @@ def test_what_a_line_means(tmp_path, monkeypatch):
     assert sources('rest + people:wild') == (Source('rest'), Source('people', 'wild'))
     assert source('coco:unlabeled2017@a/b.json:0.5=/d') == Source('coco', 'unlabeled2017', 'a/b.json:0.5', '/d')
     assert [s.name for s in sources('rest+aic=/x+coco:val@b.json')] == ['rest', 'aic', 'coco-val-boxes']
+    assert sources('rest+folder=/my+own/photos+people:wild') == (Source('rest'), Source('folder', root='/my+own/photos'), Source('people', 'wild'))
     monkeypatch.chdir(tmp_path)
     assert full_line('coco:val@b.json:0.5=c+rest+people:wild') == f'coco:val@{tmp_path}/b.json:0.5={tmp_path}/c+rest+people:wild'
     assert full_line('') == ''

@@ -30,12 +30,13 @@ def use(p, # the parser of a command
 def source(p, # the parser of a command
            data, # the data set unless one is named; '' = the run's
            split, # the split unless one is named
+           **usual, # how the data is read unless told, where that is not the usual way
           ):
     "Adds --data, --root and --split, which name a data set, and how it is read."
     p.add_argument('--data', default=data, help='people, coco, lspet, aic, mpii or folder' + f' [{data or "the run" + chr(39) + "s"}]')
     p.add_argument('--root', default='', help='folder of the data')
     p.add_argument('--split', default=split, help=f'train, val, wild, test-dev2017, ... [{split}]')
-    options(p, HOW)
+    options(p, HOW, **usual)
 
 # %% ../../nbs/components/commands/01_options.ipynb #db600099
 def data_of(a, # parsed options: data, root, and how it is read

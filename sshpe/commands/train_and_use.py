@@ -164,7 +164,7 @@ def add_predict(add): # function that adds a command
 
 def add_labelling(add): # function that adds a command
     "Adds `sshpe pseudo-label`."
-    p = doing(add('pseudo-label', "a data set with the run's own labels, as COCO keypoint json"), pseudo_label); use(p); source(p, 'people', 'train')
+    p = doing(add('pseudo-label', "a data set with the run's own labels, as COCO keypoint json"), pseudo_label); use(p); source(p, 'people', 'train', val='') # everybody gets a label, unless somebody is to be held out
     p.add_argument('--out', required=True, help='the file to write'); p.add_argument('--tau', type=float, default=None, help="joints with a score above it get a label [the recipe's]")
     p.add_argument('--views', type=int, default=0, help="looks at each person, whose differences are the doubt [the recipe's]")
     p.add_argument('--sort', default='', help='doubt: those first whom a human should look at; score: the surest first [as they are listed]')

@@ -59,16 +59,17 @@ class Parser(argparse.ArgumentParser):
 # %% ../../nbs/components/runs/06_command.ipynb #a15725f4
 def options(p, # a parser
             names, # of fields of `Config`
+            **usual, # values of some unless they are given; the others keep `Config`'s
            ):
     "An option for each parameter."
     from fastcore.docments import docments
     about = docments(run.Config)
     for f in fields(run.Config):
         if f.name not in names: continue
-        d = run.default(f)
+        d, absent = usual.get(f.name, run.default(f)), usual.get(f.name, argparse.SUPPRESS)
         shown = f' [{d}]' if d not in ('', False) else ''
-        if d is False: p.add_argument(f'--{f.name}', action='store_true', default=argparse.SUPPRESS, help=about[f.name]); continue
-        p.add_argument(f'--{f.name}', type=type(d), default=argparse.SUPPRESS, metavar=f.name[:1].upper(), help=about[f.name]+shown)
+        if d is False: p.add_argument(f'--{f.name}', action='store_true', default=absent, help=about[f.name]); continue
+        p.add_argument(f'--{f.name}', type=type(d), default=absent, metavar=f.name[:1].upper(), help=about[f.name]+shown)
 
 def train_options(p): # the parser of `sshpe train`
     "One option for each parameter, and -p."
