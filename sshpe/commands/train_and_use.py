@@ -141,7 +141,7 @@ def add_training(add): # function that adds a command
     p = doing(add('demo', 'three recipes at 100 labels, and a page that compares them'), demo)
     p.add_argument('--out', default='', help='folder of its runs [runs/demo]'); p.add_argument('--preset', default='mini', help='[mini]')
     p.add_argument('--root', default='', help='other people than the shipped ones'); p.add_argument('--labels', type=int, default=100, help='[100]')
-    p.add_argument('--seed', type=int, default=0, help='[0]'); p.add_argument('--steps', type=int, default=0, help='training steps [2000]')
+    p.add_argument('--seed', type=int, default=0, help='[0]'); p.add_argument('--steps', type=int, default=0, help=f'training steps [{DEMO_STEPS}]')
     p = doing(add('evaluate', 'score a run on a data set (nbs/runs/evaluate.ipynb)'), evaluate); use(p); source(p, '', 'val')
     p.add_argument('--boxes', default='', help="a detector's json, FILE or FILE:0.5 to leave out boxes it is less sure of [the true boxes]")
     p.add_argument('--flip', action='store_true', help='average with the mirrored picture')
