@@ -16,7 +16,6 @@ from ..errors import choose, InputError, need
 from ..data.crops import Store
 from ..data.people import People
 from .base import Explorer, Memory, part, Slider, State
-from .mix import fact
 from .notes import MARKS, notes_file, read_notes, write_note
 from .panels import chart, Mark, pose, view
 from .crowd import known_mean

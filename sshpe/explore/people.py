@@ -25,10 +25,8 @@ from .base import Explorer, Memory, State
 from .crowd import Crowd, crowd
 from .detect import detector, find_people
 from .panels import Layer, Mark, Panel, QUANTITIES, view
-from ..pose.heatmap import decode, encode
 from ..data.batch import fetch
 from ..ssl.pseudo import aggregate, Answers, filled, pseudo_labels, PseudoLabels, teacher_input
-from ..ssl.recipe import Setup
 from ..data.sources import people_of, REST, source, sources
 from ..models.ema import answering
 from ..models.backbones import RENDERED
