@@ -17,7 +17,8 @@ def baseline_config(c:run.Config, # a method's parameters
                     steps:int, # how many it has
                    )->run.Config:
     "Supervised training that a method is compared with: changes of the preset stay, those of the recipe go."
-    from sshpe.ssl.recipe import Preset
+    from sshpe.ssl.recipe import Preset, PRESETS
+    steps = 0 if steps == PRESETS[c.preset].steps else steps # what the preset says need not be said
     scale = {f.name for f in fields(Preset)}
     return replace(c, recipe='supervised', compare='', out='', steps=steps, unlabelled=c.unlabelled*bool(c.split), weights=c.weights.split(',')[0],
                    override={k: v for k, v in c.override.items() if k in scale})
