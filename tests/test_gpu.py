@@ -1,6 +1,7 @@
 "What only a GPU can show; left out where there is none."
 import json
 import pytest, torch
+from sshpe.models.device import REPAYS
 from sshpe.runs import run
 from sshpe.cli import main
 from test_processes import close, learner, rows_of
@@ -40,6 +41,9 @@ def test_a_step_asks_the_gpu_for_no_number(name):
 def test_cuda_graphs_learn_what_eager_steps_do(name, exact):
     torch._dynamo.reset()
     close(rows(name, 6, compile='reduce-overhead'), rows(name, 6), 3e-2, FIRST)
+
+def test_a_long_run_is_compiled_without_being_asked():
+    assert [learner('pose-mum-plus', 'cuda', n).mode for n in (8, REPAYS)] == ['', 'reduce-overhead']
 
 def test_a_run_on_a_gpu_goes_on_on_a_cpu(tmp_path):
     given = ['--recipe', 'denoise-select', '--preset', 'tiny', '--labels', '16', '-p', 'every=2', '-p', 'save_every=0']

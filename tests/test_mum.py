@@ -339,3 +339,19 @@ def test_the_gradient_goes_the_way_back(last):
     mix(x, m).backward(g)
     assert torch.equal(x.grad, torch.autograd.grad((gathered(x, m)*g).sum(), x)[0])
     assert torch.autograd.gradcheck(lambda x: mix(x, m), x) and torch.autograd.gradgradcheck(lambda x: mix(x, m)**2, x)
+
+@pytest.mark.parametrize('name, tiles, fit, most', [('narrow18', (3, 2), 'refuse', 1), ('narrow_hrnet', (3, 2), 'refuse', 1),
+                                                    ('narrow18', (5, 3), 'resize', 8)])
+def test_one_graph_holds_a_network_and_whatever_is_mixed_in_it(name, tiles, fit, most):
+    "Traced whole, forward and back, as for a GPU: new masks and other stages need no other graph (resized features: one for each choice)."
+    f, g = (build(name, 3, 8, init='he').train() for _ in range(2))
+    x, q, graphs = torch.randn(4, 3, 96, 64), Mix(4, tiles, (('input', 1.), ('layer1', .5), ('layer2', .5), ('layer3', .5)), fit=fit), []
+    def backend(graph, inputs): graphs.append(graph); return torch._dynamo.lookup_backend('aot_eager')(graph, inputs)
+    torch._dynamo.reset()
+    f.compile(backend=backend, fullgraph=True, dynamic=False)
+    for t in range(6):
+        y, z = f(x, q.feature_hook(4, t)), g(x, q.feature_hook(4, t))
+        assert torch.allclose(y, z, atol=1e-5)
+        y.square().sum().backward(); z.square().sum().backward()
+    assert 1 <= len(graphs) <= most
+    for a, b in zip(f.parameters(), g.parameters()): assert torch.allclose(a.grad, b.grad, atol=1e-3*float(b.grad.abs().max())+1e-6)

@@ -34,7 +34,7 @@ def learner(name:str, # of a recipe
             **changes, # fields of recipe or preset
            )->Learner:
     "A learner in the middle of its training, with random people."
-    r, p = recipe(name, preset, **dict(weights='', steps=10**6, burn_in=0, ramp=0, workers=0) | changes)
+    r, p = recipe(name, preset, **dict(weights='', steps=10**6, burn_in=0, ramp=0, workers=0, compile='') | changes)
     crowd = TimedPeople(2*max(p.n_labelled, p.n_unlabelled), p.size, r.canvas_margin)
     return Learner(r, p, crowd, crowd, COCO17, device=device)
 

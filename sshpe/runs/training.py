@@ -21,7 +21,7 @@ from ..data.coco import digest
 from ..data.mend import in_joints_of
 from ..data.crops import build_store, join, photo_mark, whole
 from ..data.registry import fingerprint, load
-from ..models.device import device_of, precision_of
+from ..models.device import compile_mode, device_of, precision_of
 from ..train.burn_in import begin
 from ..train.learner import Learner
 from ..evaluate.predict import predict
@@ -98,12 +98,17 @@ class Run:
 
     @property
     def skeleton(self): return self.train.skeleton
+    @property
+    def compiled(self): # mode of torch.compile, '' = not
+        l = self.learner
+        return compile_mode(l.device.type, l.T-l.t, l.p.compile, max(1, self.config.processes))
     def __repr__(self):
         s, n = self.where, sum(w.numel() for w in self.learner.students[0].parameters())
         lines = plan_lines(self.config, self.split, self.train, self.val, self.more)
         return (f'{self.recipe.name}: {self.recipe.about}\n' + ''.join(f'{l}\n' for l in lines) +
                 f'{len(self.learner.students)} x {n/1e6:.1f} M weights, {self.learner.T:,} steps on {self.learner.device} in '
-                f'{precision_of(self.learner.device, self.preset.precision)}, {self.preset.layout}' + f', {self.config.processes} processes'*(self.config.processes > 1)
+                f'{precision_of(self.learner.device, self.preset.precision)}, {self.preset.layout}'
+                + f', compiled ({self.compiled})'*bool(self.compiled) + f', {self.config.processes} processes'*(self.config.processes > 1)
                 + ''.join(f'\n{t}' for t in dict.fromkeys(f.start['found'] for f in self.learner.students if 'found' in f.start)))
 
 # %% ../../nbs/components/runs/03_training.ipynb #f40318aa

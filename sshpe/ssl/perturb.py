@@ -27,7 +27,7 @@ class Perturbation:
               *key, # seed, step, student, path
               offset:int=0, # place of the first one in the step's batch, of which these may be a part
              ):
-        "A function (stage, features) -> features for `PoseNet.forward`; call it once for each forward pass."
+        "A function (stage, features) -> features for `PoseNet.forward`; call it once for each forward pass. If it has a method `to`, it is moved to the device."
         return no_hook
 
 # %% ../../nbs/components/ssl/03_perturb.ipynb #b256f573
@@ -42,6 +42,7 @@ def perturb(branch, # perturbations, applied in this order
     "The picture after all of a branch's perturbations, and their common hook."
     for i, q in enumerate(branch): x = q.picture(x, xy, there, number, *key, i)
     hooks = [t for i, q in enumerate(branch) if (t := q.feature_hook(len(x), *key, i, offset=offset)) is not no_hook]
+    hooks = [t.to(x.device) if hasattr(t, 'to') else t for t in hooks]
     def hook(stage, f):
         for t in hooks: f = t(stage, f)
         return f

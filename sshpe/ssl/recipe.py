@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from ..errors import choose, InputError, need
 from ..pose.views import Affine, Beta, Normal, STRONG, Uniform, WEAK
 from ..models.backbones import known_backbone, TIMM
+from ..models.device import MODES
 from ..models.posenet import NORMS, stage_sizes
 from .denoise import POOLS
 from .uncertainty import SELECTIONS
@@ -127,11 +128,6 @@ def shares_passes(self:Recipe):
     same = self.teacher == 'student' and self.teacher_mode == 'train' and self.n_teachers == self.students and not self.previous_teachers
     return same and self.student_view == 'pooled' and self.student_branches == ((),) and not self.teacher_perturbations
 
-@patch(as_prop=True)
-def hooks_features(self:Recipe):
-    "Does something happen between a network's stages?"
-    return any(type(q).feature_hook is not Perturbation.feature_hook for q in perturbations(self).values())
-
 # %% ../../nbs/components/ssl/07_recipe.ipynb #08911670
 @dataclass(frozen=True, kw_only=True)
 class Computing:
@@ -142,7 +138,7 @@ class Computing:
     workers:int = 0 # threads that fetch the next pieces meanwhile
     precision:str = 'auto' # 'fp32', 'bf16', or bf16 where the device is fast at it
     layout:str = 'channels_last' # of pictures and features, or 'contiguous'
-    compile:str = '' # mode of torch.compile: 'default', 'reduce-overhead' (CUDA graphs), …; '' = off
+    compile:str = 'auto' # mode of torch.compile: 'default', 'reduce-overhead' (CUDA graphs), …; '' = off; auto: see `sshpe.models.device.compile_mode`
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #f204768a
 @dataclass(frozen=True)
@@ -179,7 +175,7 @@ def sane_preset(p): # a Preset; raises `InputError`
     "Refuse fields that make no sense."
     known_backbone(p.backbone); choose(p.decode, ('argmax', 'quarter', 'dark'), 'decode')
     choose(p.norm, NORMS, 'norm'); choose(p.precision, ('auto', 'fp32', 'bf16'), 'precision'); choose(p.layout, ('channels_last', 'contiguous'), 'layout')
-    choose(p.compile, ('', 'default', 'reduce-overhead', 'max-autotune'), 'mode of compile')
+    choose(p.compile, MODES, 'mode of compile')
     for k in ('n_labelled', 'n_unlabelled', 'every', 'width', 'accumulate'): need(getattr(p, k) >= 1, f'{k}={getattr(p, k)} must be 1 or more.')
     for k in ('sigma', 'lr'): need(getattr(p, k) > 0, f'{k}={getattr(p, k)} must be above 0.')
     fits = len(p.size) == 2 and all(type(n) is int and n > 0 and n%32 == 0 for n in p.size)

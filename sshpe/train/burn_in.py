@@ -35,7 +35,7 @@ def mark(l:Learner, # a learner
          s:int, # number of the student
         )->str: # 16 hexadecimal digits
     "All that decides what a student is when its burn-in ends."
-    p = {k: v for k, v in asdict(l.p).items() if k not in LATER}
+    p = {k: v for k, v in asdict(l.p).items() if k not in LATER} | dict(compile=l.mode)
     what = (torch.__version__, l.device.type, precision_of(l.device, l.p.precision), torch.get_num_threads(), l.seed, s, p, l.r.weak, l.lab.size, l.lab.canvases.shape)
     h = hashlib.sha256(repr(what).encode())
     for x in (l.lab.photos, l.lab.keypoints, l.lab.matrix): h.update(x.tobytes())

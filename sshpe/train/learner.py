@@ -16,7 +16,7 @@ from ..models import distributed
 from ..errors import InputError, need
 from ..files import write_atomic
 from ..models.backbones import start_of
-from ..models.device import autocast, compiled, device_of, layout
+from ..models.device import autocast, Compilation, compile_mode, device_of, layout
 from ..models.posenet import build, folded, kept_up_to_date, load_backbone
 from .schedule import epoch, order, rate, total_steps, turn, weight
 from ..data.batch import fetch
@@ -37,7 +37,7 @@ class Learner:
                  first:int=0): # number of the first student: two students of one seed begin differently
         self.r, self.p, self.lab, self.unl, self.skeleton, self.seed, self.first = r, p, lab, unl, skeleton, seed, first
         self.setup = Setup(r, p, skeleton.flip)
-        self.device, self.T = device_of(device), total_steps(r, p, len(unl))
+        self.device, self.T, self.compiling = device_of(device), total_steps(r, p, len(unl)), None
         self.pieces = list(zip(*(distributed.pieces(getattr(p, n), p.accumulate, n) for n in ('n_labelled', 'n_unlabelled'))))
         self.students = [self.ready(self.new(s)).train() for s in range(r.students)]
         self.teachers = self.students if r.teacher == 'student' else [self.ready(copy_of(f)) for f in self.students]
@@ -48,11 +48,22 @@ class Learner:
         self.t, self.rows, self.seconds, self.phases, self.sums, self.bins, self.strong = 0, [], 0., {}, {}, None, None
 
     def ready(self, f): # a network
-        "On the device, in the layout; compiled if the preset says so."
+        "On the device, in the layout; compiled where the run is."
         f.to(self.device, memory_format=layout(self.p))
-        return compiled(f, self.p.compile, not self.r.hooks_features) if self.p.compile else f
+        return self.compiling(f) if self.compiling else f
 
 # %% ../../nbs/components/train/03_learner.ipynb #78a02c43
+@patch(as_prop=True)
+def mode(self:Learner)->str:
+    "How the steps from here on are compiled."
+    return compile_mode(self.device.type, self.T-self.t, self.p.compile, distributed.size())
+
+@patch
+def compile_networks(self:Learner):
+    "Before the first step, which may be one of a run that goes on."
+    self.compiling = Compilation(self.mode)
+    for f in self.remembered().values(): self.compiling(f)
+
 @patch
 def new(self:Learner, s:int): # number of the student
     "A student's first weights."
@@ -185,7 +196,8 @@ def one_step(self:Learner)->StepResult:
         self.phases[phase], then = self.phases.get(phase, 0)+now-then, now
     if self.t and self.t == turn(self.T, self.r): self.second_stage()
     if self.t and self.t == self.p.burn_in and self.r.teacher != 'frozen': self.begin_teaching()
-    if self.p.compile: torch.compiler.cudagraph_mark_step_begin()
+    if self.compiling is None: self.compile_networks()
+    if self.compiling.mode: torch.compiler.cudagraph_mark_step_begin()
     lam = weight(self.t, self.T, self.r, self.p)
     teachers = self.answering_teachers() if lam else []
     for i in range(len(self.pieces)):
