@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'BASES', 'N5', 'N10', 'R101', 'LARGER_CROPS', 'SUPERVISED', 'DUALPOSE', 'HARDER', 'TABLES', 'HARD',
-           'DENOISE', 'INPUT', 'POSEMUM', 'PATHS', 'DIAGNOSIS', 'JOINED', 'method', 'table1', 'figure5', 'recipe',
-           'difference']
+           'DENOISE', 'INPUT', 'POSEMUM', 'PATHS', 'SINCE', 'DIAGNOSIS', 'JOINED', 'method', 'table1', 'figure5',
+           'recipe', 'difference']
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #6d609f34
 from dataclasses import fields, replace
 from ..errors import choose
+from .curriculum import Linear
 from .randaugment import RandAugment
 from .mum import Mix
 from .occlusion import CutMix, Cutout, JointCutout, JointOcclusion
@@ -141,6 +142,13 @@ method('dual-pose', 'sspcm', 'Two teachers, now and an epoch ago: the pair that 
 PATHS = ((JointOcclusion(), Cutout()), (JointCutout(), CutMix())) # T_JOCO and T_JCCM
 method('pose-cons', 'multi-augs', 'One network and two hard paths: joints occluded and patches cut; joints cut and patches exchanged.', ('MultiAugs', 'Table 1', 'single'), student_branches=PATHS)
 method('dual-pose', 'multi-augs-dual', 'multi-augs with two students that teach each other.', ('MultiAugs', 'Table 1', 'dual'), student_branches=PATHS, epochs=30, drop_epochs=(20, 25));
+
+# %% ../../nbs/components/ssl/08_methods.ipynb #ff7c0160
+SINCE = 'since', 'the idea'
+method('denoise-select', 'curriculum', 'denoise-select whose gate lets more joints through from step to step, the highest peaks first.', ('PLACL', *SINCE), gate=0, keep=Linear(.3, .9))
+method('pose-cons-eman-0.6', 'small-loss', 'An EMAN teacher; of its answers those teach that the student nearly knows, or about which two looks agree.', ('ScarceNet', *SINCE),
+    n_weak=2, pool='mean', refined=True, small_loss=Linear(1., .6, until=.5), agree=8.)
+len(RECIPES)
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #b546d8a5
 DIAGNOSIS = 'this kit', 'what the diagnosis asks for'

@@ -17,7 +17,7 @@ from ..models.posenet import no_hook
 from .perturb import perturb
 from .recipe import Recipe, Setup
 from ..models.ema import answering
-from .uncertainty import SELECTIONS, uncertainty
+from .uncertainty import SELECTIONS, spread, uncertainty
 from ..pose.views import blackened, crops, on_top, one_frame, sample_views
 
 # %% ../../nbs/components/ssl/09_pseudo.ipynb #b85235a8
@@ -86,6 +86,7 @@ class PseudoLabels(Answers):
     chosen:torch.Tensor # (S,B,J,h,w) the pools that S students learn from
     trusts_self:torch.Tensor # (S,B,J) bool: is it its own teacher's?
     tau:object # what a chosen maximum must exceed: a number, or (S,1,1)
+    agreed:torch.Tensor|None = None # (S,B,J) bool: do all looks lie near a chosen pool's place? None = nobody asks
 
 @torch.no_grad()
 def aggregate(a:Answers, r:Recipe)->PseudoLabels:
@@ -93,7 +94,8 @@ def aggregate(a:Answers, r:Recipe)->PseudoLabels:
     P = pool(a.H, a.seen, r.pool)
     u = uncertainty(a.H, a.seen)
     chosen, trusts_self = SELECTIONS[r.selection].choose(P, u, r.margin)
-    return PseudoLabels(a.H, a.seen, P, u, chosen, trusts_self, threshold(chosen, r.tau, r.keep))
+    agreed = spread(a.H, a.seen, chosen) <= r.agree*chosen.shape[-2]/256 if r.agree and r.small_loss < 1 else None
+    return PseudoLabels(a.H, a.seen, P, u, chosen, trusts_self, threshold(chosen, r.tau, r.keep), agreed)
 
 # %% ../../nbs/components/ssl/09_pseudo.ipynb #9856411c
 def filled(rows, # numbers of people

@@ -16,6 +16,7 @@ from ..errors import choose, InputError, need
 from ..pose.views import Affine, Beta, Normal, STRONG, Uniform, WEAK
 from ..models.backbones import known_backbone, TIMM
 from ..models.posenet import NORMS, stage_sizes
+from .curriculum import ends, Linear, settled
 from .denoise import POOLS
 from .uncertainty import SELECTIONS
 from .perturb import Perturbation
@@ -37,8 +38,10 @@ class Target:
     "How what teachers say becomes what a student shall paint."
     pool:str = 'max' # over the views, see `sshpe.ssl.denoise.POOLS`
     gate:int = 0 # which of the scale's gates, `Preset.taus`: 0 = none, then Table 7's 0, 0.1, 0.2, 0.3
-    tau:float|None = None # τ: joints whose pooled maximum is not above it carry no loss; None = as the gate says
-    keep:float = 0. # another gate: this share of a step's joints passes, the highest maxima first; 0 = those above τ
+    tau:float|Linear|None = None # τ: joints whose pooled maximum is not above it carry no loss; None = as the gate says
+    keep:float|Linear = 0. # another gate: this share of a step's joints passes, the highest maxima first; 0 = those above τ
+    small_loss:float|Linear = 1. # of the joints that pass, this share teaches: those on which the student is nearest to its target
+    agree:float|Linear = 0. # and of the others those where all looks lie within so many pixels, of a crop 256 high, of the pool's place; 0 = none
     refined:bool = False # clean Gaussians instead of the pooled maps
     selection:str = 'uncertainty' # whose target a student takes, see `sshpe.ssl.uncertainty.SELECTIONS`
     margin:float = math.inf # m: a student trusts itself where its uncertainty is lower by this (not in the text); inf = always the other
@@ -85,7 +88,9 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     need(r.n_weak >= 1 and r.K >= 0, 'a recipe needs n_weak >= 1 and K >= 0.')
     need(r.lam >= 0 and 0 <= r.decay <= 1 and r.epochs >= 1, 'a recipe needs lam >= 0, decay from 0 to 1 and epochs >= 1.')
     need(0 <= r.gate <= 4, f'gate={r.gate} is the number of a gate, from 0 to 4; its height is tau.')
-    need(0 <= r.keep <= 1, f'keep={r.keep} is the share of joints that passes: from 0 to 1.')
+    for k in ('keep', 'small_loss'): need(all(0 <= v <= 1 for v in ends(getattr(r, k))), f'{k}={getattr(r, k)} is a share of joints: from 0 to 1.')
+    need(len(ends(r.keep)) == 1 or min(ends(r.keep)) > 0, f'keep={r.keep}: at 0 the other gate, τ, would decide; let the line begin and end above 0.')
+    need(min(ends(r.agree)) >= 0, f'agree={r.agree} is a distance: 0 or more pixels of a crop 256 high.')
     need(0 <= r.pretrain_fraction < 1 and (r.pretrain_fraction > 0) == (r.teacher == 'frozen'), 'a frozen teacher, and no other, needs pretrain_fraction between 0 and 1.')
     need(not r.teacher_weights or r.teacher == 'frozen', 'teacher_weights are of a frozen teacher: choose recipe=pseudo-pose, or start students from them (weights).')
     need(r.student_branches and all(isinstance(q, tuple) for q in r.student_branches), 'student_branches must hold a tuple of perturbations for each branch, like ((),).')
@@ -197,7 +202,7 @@ TINY = replace(MINI, name='tiny', size=(96, 64), width=48, steps=12, burn_in=4, 
 PRESETS = {p.name: p for p in (TINY, MINI, PAPER)}
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #440cc868
-KINDS = dict(Uniform='pose.views', Normal='pose.views', Beta='pose.views', Affine='pose.views', Mix='ssl.mum', RandAugment='ssl.randaugment',
+KINDS = dict(Linear='ssl.curriculum', Uniform='pose.views', Normal='pose.views', Beta='pose.views', Affine='pose.views', Mix='ssl.mum', RandAugment='ssl.randaugment',
              **dict.fromkeys(('Cutout', 'JointCutout', 'CutMix', 'JointOcclusion'), 'ssl.occlusion'))  # what text may build, and where it lives
 
 def known(name:str)->type:
@@ -306,6 +311,7 @@ def at_scale(r:Recipe, # a method
         elif head in names: r = override(r, k, v)
         else: p = override(p, k, v)
     if r.tau is None: r = replace(r, tau=p.taus[r.gate])
+    need(r.agree == 0 or r.n_pooled*r.n_teachers*(1+r.previous_teachers) > 1, f'agree={r.agree}: there is one look, and nothing that it could agree with: give n_weak=2.')
     if mix := perturbations(r).get('mix'):
         if 'mix.tiles' not in changes: r = override_perturbation(r, 'mix', 'tiles', p.tiles)
         need(p.n_unlabelled%mix.group == 0, f'n_unlabelled={p.n_unlabelled} cannot be split into groups of {mix.group} (mix.group).')
@@ -323,12 +329,13 @@ def possible(r:Recipe, # a method at its scale
 # %% ../../nbs/components/ssl/07_recipe.ipynb #e54acb2d
 @dataclass(frozen=True)
 class Setup:
-    "A method at its scale, for one skeleton; where no joint has a counterpart on the other side, no view is mirrored."
-    recipe:Recipe
+    "A method at its scale, for one skeleton, at a time; where no joint has a counterpart on the other side, no view is mirrored."
+    recipe:Recipe # its moving numbers become what they are then
     preset:Preset
     flip:tuple # for each joint the one on the other side, `Skeleton.flip`
+    share:float = 1. # of the training that is over
 
     def __post_init__(self):
-        still = lambda views: replace(views, mirrored=0.)
-        if tuple(self.flip) == tuple(range(len(self.flip))):
-            object.__setattr__(self, 'recipe', replace(self.recipe, weak=still(self.recipe.weak), strong=still(self.recipe.strong)))
+        r, still = settled(self.recipe, self.share), lambda views: replace(views, mirrored=0.)
+        if tuple(self.flip) == tuple(range(len(self.flip))): r = replace(r, weak=still(r.weak), strong=still(r.strong))
+        object.__setattr__(self, 'recipe', r)

@@ -36,7 +36,6 @@ class Learner:
                  device:str='auto', # see `device_of`
                  first:int=0): # number of the first student: two students of one seed begin differently
         self.r, self.p, self.lab, self.unl, self.skeleton, self.seed, self.first = r, p, lab, unl, skeleton, seed, first
-        self.setup = Setup(r, p, skeleton.flip)
         self.device, self.T = device_of(device), total_steps(r, p, len(unl))
         self.pieces = list(zip(*(distributed.pieces(getattr(p, n), p.accumulate, n) for n in ('n_labelled', 'n_unlabelled'))))
         self.students = [self.ready(self.new(s)).train() for s in range(r.students)]
@@ -53,6 +52,11 @@ class Learner:
         return compiled(f, self.p.compile, not self.r.hooks_features) if self.p.compile else f
 
 # %% ../../nbs/components/train/03_learner.ipynb #78a02c43
+@patch(as_prop=True)
+def setup(self:Learner): # Setup
+    "The method as it is at this step."
+    return Setup(self.r, self.p, self.skeleton.flip, self.t/self.T)
+
 @patch
 def new(self:Learner, s:int): # number of the student
     "A student's first weights."
