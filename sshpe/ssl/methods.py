@@ -13,7 +13,7 @@ from ..errors import choose
 from .curriculum import Linear
 from .randaugment import RandAugment
 from .mum import Mix
-from .occlusion import CutMix, Cutout, JointCutout, JointOcclusion
+from .occlusion import CutMix, Cutout, JointCutout, JointOcclusion, KeypointMix
 from .recipe import at_scale, PRESETS, Recipe, Row
 from ..pose.views import Affine, Beta, Uniform
 
@@ -137,7 +137,7 @@ for base in ('pseudo-pose', 'data-distill'):
 method('pose-cons', 'data-distill-online', 'DataDistill without stages: the student itself labels several views.', ('denoise', 'related work', 'DataDistill'),
     n_weak=4, pool='mean', refined=True, epochs=100, drop_epochs=(70, 90))
 method('dual-pose', 'sspcm', 'Two teachers, now and an epoch ago: the pair that agrees best about a joint teaches a third network.', ('SSPCM', 'Table 1', 'SSPCM'),
-    students=3, selection='closest', previous_teachers=True, gate=2, student_branches=((JointOcclusion(),),), epochs=100, drop_epochs=(70, 90))
+    students=3, selection='closest', memories=('epoch',), gate=2, student_branches=((JointOcclusion(),),), epochs=100, drop_epochs=(70, 90))
 
 PATHS = ((JointOcclusion(), Cutout()), (JointCutout(), CutMix())) # T_JOCO and T_JCCM
 method('pose-cons', 'multi-augs', 'One network and two hard paths: joints occluded and patches cut; joints cut and patches exchanged.', ('MultiAugs', 'Table 1', 'single'), student_branches=PATHS)
@@ -148,6 +148,8 @@ SINCE = 'since', 'the idea'
 method('denoise-select', 'curriculum', 'denoise-select whose gate lets more joints through from step to step, the highest peaks first.', ('PLACL', *SINCE), gate=0, keep=Linear(.3, .9))
 method('pose-cons-eman-0.6', 'small-loss', 'An EMAN teacher; of its answers those teach that the student nearly knows, or about which two looks agree.', ('ScarceNet', *SINCE),
     n_weak=2, pool='mean', refined=True, small_loss=Linear(1., .6, until=.5), agree=8.)
+method('pose-cons-eman-0.6', 'reviewer', 'An EMAN teacher of short memory and one of long memory look together; at the student\'s joints stand those of others.', ('Teacher-Reviewer-Student', *SINCE),
+    memories=(.999,), pool='mean', refined=True, student_branches=((KeypointMix(),),))
 len(RECIPES)
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #b546d8a5

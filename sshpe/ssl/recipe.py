@@ -58,7 +58,7 @@ class Recipe(Target):
     teacher:str = 'student' # who looks: the 'student' itself, its average 'ema' or 'eman', or the 'frozen' result of a first stage
     decay:float = .6 # of the average, per step
     teacher_mode:str = 'train' # teachers answer in mode 'train' (their batch's statistics, and running ones move on, as in DualPose's code) or 'eval'
-    previous_teachers:bool = False # copies from the epoch before answer, too
+    memories:tuple = () # further teachers of each student: 'epoch' = as it was an epoch ago, a number = its average with that decay; all pool their looks
     weak:Affine = WEAK
     strong:Affine = STRONG
     strong_cut:str = 'weak' # strong views are cut from the first 'weak' crop, black beside it; or cut from the 'canvas', and what no pooled view has shown carries no loss
@@ -84,7 +84,10 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     choose(r.strong_cut, ('weak', 'canvas'), 'source of strong views'); choose(r.loss_over, ('all', 'kept'), 'mean of the loss'); choose(r.oracle, ORACLES, 'oracle')
     s = SELECTIONS[choose(r.selection, SELECTIONS, 'selection')]
     need(r.students in s.students, f'students={r.students}: with selection={r.selection} there can be {" or ".join(map(str, s.students))}.')
-    need(r.previous_teachers == s.previous_teachers, f'previous_teachers={r.previous_teachers}: selection={r.selection} needs previous_teachers={s.previous_teachers}.')
+    need(s.memories in (None, r.memories), f'memories={r.memories}: selection={r.selection} needs memories={s.memories}.')
+    odd = [m for m in r.memories if m != 'epoch' and not (isinstance(m, float) and 0 <= m <= 1)]
+    need(not odd, f'memories={r.memories}: {odd[:1]} is neither \'epoch\' nor a decay from 0. to 1.')
+    need(not r.memories or r.teacher != 'frozen', 'a frozen teacher has no memories: choose another teacher, or memories=().')
     need(r.n_weak >= 1 and r.K >= 0, 'a recipe needs n_weak >= 1 and K >= 0.')
     need(r.lam >= 0 and 0 <= r.decay <= 1 and r.epochs >= 1, 'a recipe needs lam >= 0, decay from 0 to 1 and epochs >= 1.')
     need(0 <= r.gate <= 4, f'gate={r.gate} is the number of a gate, from 0 to 4; its height is tau.')
@@ -118,6 +121,9 @@ def student_views(self:Recipe): # number of the view on each branch
 def n_teachers(self:Recipe): return SELECTIONS[self.selection].n_teachers or self.students # how many students' teachers answer
 
 @patch(as_prop=True)
+def n_answers(self:Recipe): return self.n_teachers*(1+len(self.memories)) # N, how many networks answer
+
+@patch(as_prop=True)
 def canvas_margin(self:Recipe): # how much larger than the crop a canvas must be
     return max(a.widest() for a in ((self.weak,) if self.strong_cut == 'weak' else self.affines))*1.3
 
@@ -129,7 +135,7 @@ def first_stage(self:Recipe): # share of the steps that a first stage takes
 @patch(as_prop=True)
 def shares_passes(self:Recipe):
     "Is a pooled view also what the student learns from, so that one pass of the network serves both?"
-    same = self.teacher == 'student' and self.teacher_mode == 'train' and self.n_teachers == self.students and not self.previous_teachers
+    same = self.teacher == 'student' and self.teacher_mode == 'train' and self.n_answers == self.students
     return same and self.student_view == 'pooled' and self.student_branches == ((),) and not self.teacher_perturbations
 
 @patch(as_prop=True)
@@ -203,7 +209,7 @@ PRESETS = {p.name: p for p in (TINY, MINI, PAPER)}
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #440cc868
 KINDS = dict(Linear='ssl.curriculum', Uniform='pose.views', Normal='pose.views', Beta='pose.views', Affine='pose.views', Mix='ssl.mum', RandAugment='ssl.randaugment',
-             **dict.fromkeys(('Cutout', 'JointCutout', 'CutMix', 'JointOcclusion'), 'ssl.occlusion'))  # what text may build, and where it lives
+             **dict.fromkeys(('Cutout', 'JointCutout', 'CutMix', 'JointOcclusion', 'KeypointMix'), 'ssl.occlusion'))  # what text may build, and where it lives
 
 def known(name:str)->type:
     "The class that a value's text names: one of `KINDS`, or a perturbation of your own; `KeyError` for any other."
@@ -225,9 +231,9 @@ def literal(text): # 'inf', '4', '(3, 2)', 'Uniform(-30, 30)', '((JointCutout(5)
         return {'inf': math.inf, '-inf': -math.inf, 'true': True, 'false': False, 'none': None}.get(text.strip().lower(), text)
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #135f0b64
-FORMER = dict(look='teacher_perturbations', sees='student_view', paths='student_branches', past='previous_teachers', first='pretrain_fraction', teacher_bn='teacher_mode')
+FORMER = dict(look='teacher_perturbations', sees='student_view', paths='student_branches', past='memories', previous_teachers='memories', first='pretrain_fraction', teacher_bn='teacher_mode')
 
-FORMER_VALUES = dict(teacher_mode={'batch': 'train'}, selection={'surer': 'uncertainty'})
+FORMER_VALUES = dict(teacher_mode={'batch': 'train'}, selection={'surer': 'uncertainty'}, memories={True: ['epoch'], False: [], 'True': ['epoch'], 'False': []})
 
 def present(key:str, # a field's name, today's or a former one
             value, # its value or text
@@ -235,7 +241,7 @@ def present(key:str, # a field's name, today's or a former one
     "A field by the name, and with the value, that mean the same today."
     head, *rest = key.split('.')
     key = '.'.join([FORMER.get(head, head), *rest])
-    return key, FORMER_VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
+    return key, FORMER_VALUES.get(key, {}).get(value, value) if isinstance(value, (str, bool)) else value
 
 def stored(d:dict, # a recipe in a run's config.json
           )->dict: # name -> value
@@ -311,7 +317,7 @@ def at_scale(r:Recipe, # a method
         elif head in names: r = override(r, k, v)
         else: p = override(p, k, v)
     if r.tau is None: r = replace(r, tau=p.taus[r.gate])
-    need(r.agree == 0 or r.n_pooled*r.n_teachers*(1+r.previous_teachers) > 1, f'agree={r.agree}: there is one look, and nothing that it could agree with: give n_weak=2.')
+    need(r.agree == 0 or r.n_pooled*r.n_answers > 1, f'agree={r.agree}: there is one look, and nothing that it could agree with: give n_weak=2.')
     if mix := perturbations(r).get('mix'):
         if 'mix.tiles' not in changes: r = override_perturbation(r, 'mix', 'tiles', p.tiles)
         need(p.n_unlabelled%mix.group == 0, f'n_unlabelled={p.n_unlabelled} cannot be split into groups of {mix.group} (mix.group).')

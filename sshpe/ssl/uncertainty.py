@@ -87,6 +87,6 @@ class Selection:
     choose:Callable # (P, u, m) -> what each student learns from, and whether that is its own
     students:tuple = (1, 2) # how many there can be
     n_teachers:int|None = None # how many of them have teachers that answer; None = all
-    previous_teachers:bool = False # do copies from the epoch before answer, too?
+    memories:tuple|None = None # further teachers that it compares with the first ones, see `Recipe.memories`; None = any, whose looks join one pool
 
-SELECTIONS = {'uncertainty': Selection(lower_uncertainty), 'relative': Selection(lower_relative_uncertainty), 'closest': Selection(closest_pair, (3,), 2, True)}
+SELECTIONS = {'uncertainty': Selection(lower_uncertainty), 'relative': Selection(lower_relative_uncertainty), 'closest': Selection(closest_pair, (3,), 2, ('epoch',))}

@@ -39,7 +39,7 @@ def frame(l, # `Learner`
           rows, # numbers of unlabelled people
          )->dict: # tau, heat, top, xy, height, passed, see `Frames`
     "What the teachers would teach about these people now."
-    n, nets = len(rows), [folded(f) for f in (*l.teachers[:l.r.n_teachers], *l.previous_teachers)]
+    n, nets = len(rows), [folded(f) for f in (*l.teachers[:l.r.n_teachers], *l.memories)]
     b = fetch(l.unl, filled(rows, l.r), l.device)
     with autocast(l.device, l.p.precision):
         views = draw_views(b, l.setup, key=(l.seed, 'ask'), n=l.r.n_pooled, upright=True)
