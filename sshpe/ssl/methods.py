@@ -150,6 +150,7 @@ method('pose-cons-eman-0.6', 'small-loss', 'An EMAN teacher; of its answers thos
     n_weak=2, pool='mean', refined=True, small_loss=Linear(1., .6, until=.5), agree=8.)
 method('pose-cons-eman-0.6', 'reviewer', 'An EMAN teacher of short memory and one of long memory look together; at the student\'s joints stand those of others.', ('Teacher-Reviewer-Student', *SINCE),
     memories=(.999,), pool='mean', refined=True, student_branches=((KeypointMix(),),))
+method('pose-mum-plus', 'style', 'pose-mum-plus whose labelled pictures have the colours of unlabelled ones.', ('UniFrame', *SINCE), labelled_style=1.)
 len(RECIPES)
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #b546d8a5

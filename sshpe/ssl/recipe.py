@@ -65,6 +65,7 @@ class Recipe(Target):
     n_weak:int = 1 # pooled weak views
     K:int = 0 # pooled strong views (not in the text)
     teacher_perturbations:tuple = () # of the pooled strong views
+    labelled_style:float = 0. # how far labelled pictures take an unlabelled one's colours, 0..1, see `sshpe.ssl.style`
     student_view:str = 'fresh' # what a student learns from: a 'fresh' strong view on each branch, the last 'pooled' one, or the first 'weak' one
     student_branches:tuple = ((),) # each with a loss of its own: the perturbations on it
     lam:float = 1. # λ, weight of the unlabelled loss; 0 = supervised
@@ -89,6 +90,7 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     need(not odd, f'memories={r.memories}: {odd[:1]} is neither \'epoch\' nor a decay from 0. to 1.')
     need(not r.memories or r.teacher != 'frozen', 'a frozen teacher has no memories: choose another teacher, or memories=().')
     need(r.n_weak >= 1 and r.K >= 0, 'a recipe needs n_weak >= 1 and K >= 0.')
+    need(0 <= r.labelled_style <= 1, f'labelled_style={r.labelled_style} says how far pictures go: from 0 to 1.')
     need(r.lam >= 0 and 0 <= r.decay <= 1 and r.epochs >= 1, 'a recipe needs lam >= 0, decay from 0 to 1 and epochs >= 1.')
     need(0 <= r.gate <= 4, f'gate={r.gate} is the number of a gate, from 0 to 4; its height is tau.')
     for k in ('keep', 'small_loss'): need(all(0 <= v <= 1 for v in ends(getattr(r, k))), f'{k}={getattr(r, k)} is a share of joints: from 0 to 1.')
@@ -208,7 +210,7 @@ TINY = replace(MINI, name='tiny', size=(96, 64), width=48, steps=12, burn_in=4, 
 PRESETS = {p.name: p for p in (TINY, MINI, PAPER)}
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #440cc868
-KINDS = dict(Linear='ssl.curriculum', Uniform='pose.views', Normal='pose.views', Beta='pose.views', Affine='pose.views', Mix='ssl.mum', RandAugment='ssl.randaugment',
+KINDS = dict(Linear='ssl.curriculum', Uniform='pose.views', Normal='pose.views', Beta='pose.views', Affine='pose.views', Mix='ssl.mum', RandAugment='ssl.randaugment', Style='ssl.style',
              **dict.fromkeys(('Cutout', 'JointCutout', 'CutMix', 'JointOcclusion', 'KeypointMix'), 'ssl.occlusion'))  # what text may build, and where it lives
 
 def known(name:str)->type:

@@ -19,6 +19,7 @@ from .oracle import corrected
 from .perturb import perturb
 from .pseudo import aggregate, ask_teachers, draw_views, PseudoLabels, Views
 from .recipe import Setup
+from .style import borrowed
 from ..pose.views import compose, crops, invert, sample_views, shown, swap
 
 # %% ../../nbs/components/ssl/11_step.ipynb #e7591562
@@ -36,21 +37,24 @@ def mse(y:torch.Tensor, # (B,J,h,w) predicted
 # %% ../../nbs/components/ssl/11_step.ipynb #f9a51bc7
 def labelled_targets(b:Batch, setup:Setup, *,
                      key:tuple, # seed, step
+                     others:torch.Tensor|None=None, # (B',3,H,W) pictures of unlabelled people, whose style may be taken
                     ): # pictures (B,3,H,W), targets (B,J,h,w), weights (B,J)
     "Weak views of labelled people and their heatmaps."
     r, p = setup.recipe, setup.preset
     M = to(sample_views((r.weak,), p.size, b.number, *key, 'labelled'), b.canvas.device)
     t = truth(b, M[:,0], p.size, setup.flip)
     X = crops(b.canvas, M, p.size)[0].contiguous(memory_format=layout(p))
+    if r.labelled_style and others is not None: X = borrowed(X, others, r.labelled_style, b.number, *key)
     return X, encode(t.xy, p.map, p.stride, p.sigma, p.exact), t.there.float()
 
 def supervised_loss(students, # S networks in train mode
                     b:Batch, # labelled people
                     setup:Setup, *,
                     key:tuple, # seed, step
+                    others:torch.Tensor|None=None, # see `labelled_targets`
                    )->torch.Tensor: # scalar
     "What labelled people teach every student (denoising paper, Eq. 1)."
-    x, t, w = labelled_targets(b, setup, key=key)
+    x, t, w = labelled_targets(b, setup, key=key, others=others)
     return sum(mse(f(x), t, w) for f in students)
 
 # %% ../../nbs/components/ssl/11_step.ipynb #b8602927
@@ -173,5 +177,5 @@ def step(students, # S networks in train mode
     pseudo = aggregate(answers, r)  # Eq. 4, 6, 7
     targets = [make_targets(pseudo, views, v, u, setup) for v in r.student_views]; lap('teachers')  # Eq. 5
     unsupervised, prediction = unsupervised_loss(students, views, targets, u, setup, key=key, shared=shared)  # Eq. 8
-    supervised = supervised_loss(students, labelled, setup, key=key)  # Eq. 1
+    supervised = supervised_loss(students, labelled, setup, key=key, others=views.pictures[0])  # Eq. 1
     return StepResult(supervised+lam*unsupervised, supervised.detach(), unsupervised.detach(), views, pseudo, targets, prediction)
