@@ -42,7 +42,7 @@ def networks(r, p, seed=5):
         nn.init.normal_(f.head.weight, std=.2)
         for m in f.modules():  # residual branches begin at 0 otherwise, and see no neighbours
             if isinstance(m, nn.BatchNorm2d): nn.init.ones_(m.weight)
-    return students, (students if r.teacher == 'student' else others)[:r.n_teachers]+others[:r.n_teachers*r.previous_teachers]
+    return students, (students if r.teacher == 'student' else others)[:r.n_teachers]+others[:r.n_teachers]*len(r.memories)
 
 def hidden(store, *joints):
     "The same people without these labels (all, if none is named)."
@@ -405,13 +405,26 @@ def equal(a, b): return all(torch.equal(v, b[k]) for k, v in a.items())
 
 def test_the_past_is_the_epoch_before():
     l = learner('sspcm', unl=people(2, 10), burn_in=1)  # 4 of 10 people a step: an epoch is 3 steps
-    assert len(l.students) == 3 and len(l.previous_teachers) == 2 and l.answering_teachers() == [*l.students[:2], *l.previous_teachers]
+    assert len(l.students) == 3 and len(l.memories) == 2 and l.answering_teachers() == [*l.students[:2], *l.memories]
     at = {}
     for t in range(7):
         at[t] = [state(f) for f in l.students[:2]]  # before step t
-        if t >= 3: assert all(torch.equal(w, s[k]) for f, s in zip(l.previous_teachers, at[t-t%3]) for k, w in f.named_parameters())
+        if t >= 3: assert all(torch.equal(w, s[k]) for f, s in zip(l.memories, at[t-t%3]) for k, w in f.named_parameters())
         l.one_step()
     assert not equal(at[3][0], at[6][0])
+
+def test_a_memory_is_the_average_of_its_student_s_past():
+    l = learner('reviewer', memories=(.9,), burn_in=1)
+    (f,), (g,) = l.students, l.memories
+    assert l.r.n_answers == 2 and len(l.answering_teachers()) == 2
+    l.one_step()  # the burn-in's only step: memories begin as what the student is then
+    short = long = {k: v.double().clone() for k, v in f.state_dict().items()}
+    for _ in range(4):
+        l.one_step()
+        now = f.state_dict()
+        short, long = ({k: d*x[k]+(1-d)*v.double() if v.is_floating_point() else v.clone() for k, v in now.items()} for x, d in ((short, .6), (long, .9)))
+    for net, truth in ((l.teachers[0], short), (g, long)):
+        assert all(torch.allclose(v.double(), truth[k].double(), rtol=1e-4, atol=1e-6) for k, v in net.state_dict().items())
 
 def test_a_frozen_teacher_is_the_first_stages_student():
     l = learner('data-distill', steps=10)  # 4 steps, then 6

@@ -6,9 +6,9 @@ from hypothesis import given, strategies as st
 from scipy import stats
 import helpers
 from sshpe.errors import InputError
-from sshpe.ssl.occlusion import anywhere, covers, CutMix, Cutout, person_draws, halves, JointCutout, JointOcclusion, lay, near, partner, slid
+from sshpe.ssl.occlusion import anywhere, covers, CutMix, Cutout, person_draws, halves, JointCutout, JointOcclusion, KeypointMix, lay, near, partner, slid
 
-ALL = Cutout(), JointCutout(), CutMix(), JointOcclusion()
+ALL = Cutout(), JointCutout(), CutMix(), JointOcclusion(), KeypointMix()
 each = pytest.mark.parametrize('q', ALL, ids=lambda q: type(q).__name__)
 PAPER, MINI = (256, 192), (96, 64)
 
@@ -149,7 +149,7 @@ def test_a_joint_in_a_corner_is_cut_and_nothing_beyond_it(corner):
     cut = (y == 0).all(1)
     assert cut[:,corner[1],corner[0]].all() and cut.sum((1, 2)).max() <= 20*20
 
-@pytest.mark.parametrize('q', [JointCutout(), JointOcclusion()], ids=lambda q: type(q).__name__)
+@pytest.mark.parametrize('q', [JointCutout(), JointOcclusion(), KeypointMix()], ids=lambda q: type(q).__name__)
 def test_joints_that_are_not_there_are_never_chosen(q):
     x, xy, there, who = people(8, PAPER)
     there[:] = False
@@ -174,7 +174,7 @@ def test_a_person_s_patches_do_not_depend_on_its_company(q):
     for rows in ([3], [7, 2], np.random.default_rng(0).permutation(12)):
         assert torch.equal(q.picture(x[rows], xy[rows], there[rows], who[rows], 5), y[rows])
 
-@pytest.mark.parametrize('q', [CutMix(), JointOcclusion()], ids=lambda q: type(q).__name__)
+@pytest.mark.parametrize('q', [CutMix(), JointOcclusion(), KeypointMix()], ids=lambda q: type(q).__name__)
 def test_where_parts_are_pasted_does_not_depend_on_company(q):
     x, xy, there, who = people(12)
     few = x[4:6], xy[4:6], there[4:6], who[4:6]
@@ -193,8 +193,8 @@ def test_alone_in_a_batch(q):
     x, xy, there, who = people(1, p=1.)
     y = q.picture(x, xy, there, who, 0)
     kept = (y == x).all(1)
-    assert (y[:,0][~kept] == (1 if isinstance(q, JointOcclusion) else 0)).all()  # of oneself, or nothing
-    if isinstance(q, CutMix): assert torch.equal(y, x)
+    assert (y[:,0][~kept] == (1 if isinstance(q, (JointOcclusion, KeypointMix)) else 0)).all()  # of oneself, or nothing
+    if isinstance(q, (CutMix, KeypointMix)): assert torch.equal(y, x)
 
 @given(st.integers(0, 2**31))
 def test_cutmix_shows_one_other_person_at_the_same_place(seed):
@@ -236,6 +236,30 @@ def test_joint_occlusion_whatever_is_foreign_is_the_partner_s(seed):
         assert set(whose.unique().tolist()) <= {b, p}
         own = whose == b
         assert torch.equal(y[b][:,own], x[b][:,own])
+
+@given(st.integers(0, 2**31), st.integers(1, 4))
+def test_keypoint_mix_shows_the_same_joint_of_the_partner(seed, n):
+    "Against a loop over the pixels of each patch."
+    q, (x, xy, there, who) = KeypointMix(n), people(4, seed=seed, p=.3)
+    y, p, (H, W) = q.picture(x, xy, there, who, seed), partner(who, seed).tolist(), MINI
+    both = there & there[p]
+    for b, (lows, sides) in enumerate(zip(*q.patches(x, xy, both, who, seed))):
+        truth = x[b].clone()
+        for (left, top), (w, h) in zip(lows.tolist(), sides.tolist()):
+            if math.isnan(left): break  # they have no joint in common
+            j = min(both[b].nonzero()[:,0].tolist(), key=lambda j: math.dist(xy[b,j].tolist(), (left+w/2, top+h/2)))
+            dx, dy = (round(v) for v in (xy[p[b],j].double()-xy[b,j].double()).tolist())
+            for row in range(max(0, math.ceil(top)), min(H, math.ceil(top+h))):
+                for column in range(max(0, math.ceil(left)), min(W, math.ceil(left+w))):
+                    if 0 <= row+dy < H and 0 <= column+dx < W: truth[:,row,column] = x[p[b],:,row+dy,column+dx]
+        assert torch.equal(y[b], truth)
+
+def test_keypoint_mix_jitters_both_sides_alike():
+    x, xy, there, who = people(6, PAPER, p=1.)
+    mix = lambda jitter: KeypointMix(1, jitter=jitter).picture(x, xy, there, who, 0)
+    shifts = lambda y, b: {tuple(v) for v in (y[b,1:]-x[b,1:])[:,y[b,0] != b+1].T.tolist()}
+    for b in range(6): assert len(shifts(mix(0.), b) | shifts(mix(6.), b)) == 1
+    assert not torch.equal(mix(0.), mix(6.))
 
 @each
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)

@@ -150,7 +150,8 @@ def test_override_refuses(key, value, says):
     ('dual-pose', {'student_branches': '(3,)'}, 'student_branches'), ('dual-pose', {'student_branches': '()'}, 'student_branches'), ('dual-pose', {'student_branches': '((4,),)'}, 'Perturbation'),
     ('dual-pose', {'student_branches': 'JointCutot'}, 'student_branches'), ('dual-pose', {'look': '(1,)'}, 'teacher_perturbations'), ('dual-pose', {'students': '3'}, 'selection=uncertainty'),
     ('mum', {'student_branches': '((Mix(), Mix()),)'}, 'twice'), ('mum', {'size': '(100, 64)'}, '32'), ('mum', {'size': '(96,)'}, '32'),
-    ('sspcm', {'students': '2'}, '3'), ('sspcm', {'past': 'False'}, 'previous_teachers'), ('dual-pose', {'past': 'True'}, 'previous_teachers'),
+    ('sspcm', {'students': '2'}, '3'), ('sspcm', {'past': 'False'}, 'memories'), ('dual-pose', {'memories': "('year',)"}, 'year'),
+    ('dual-pose', {'memories': '(2.,)'}, '2'), ('pseudo-pose', {'memories': "('epoch',)"}, 'frozen'), ('sspcm', {'memories': '(.9,)'}, 'epoch'),
     ('pseudo-pose', {'first': '0'}, 'pretrain_fraction'), ('dual-pose', {'first': '.3'}, 'frozen'), ('dual-pose', {'selection': 'sure'}, 'uncertainty')])
 def test_senseless_methods_are_refused(name, changes, says):
     with pytest.raises(InputError, match=says): recipe(name, **changes)
@@ -232,7 +233,9 @@ def test_a_run_of_the_first_miniature_is_what_it_was():
 def test_former_names_mean_what_they_meant():
     old, _ = recipe('sspcm', 'tiny', sees='weak', paths='((Mix(),),)', teacher_bn='batch', first='0')
     new, _ = recipe('sspcm', 'tiny', student_view='weak', student_branches='((Mix(),),)', teacher_mode='train', pretrain_fraction='0')
-    assert old == new and recipe('denoise-select', 'tiny', selection='surer')[0].selection == 'uncertainty'
+    assert old == new == recipe('sspcm', 'tiny', previous_teachers=True, student_view='weak', student_branches='((Mix(),),)')[0]
+    assert recipe('dual-pose', 'tiny', past='True')[0].memories == ('epoch',)
+    assert recipe('denoise-select', 'tiny', selection='surer')[0].selection == 'uncertainty'
 
 def test_a_damaged_description_is_one_sentence():
     r, p = map(as_plain, recipe('mum'))

@@ -183,7 +183,7 @@ def test_a_failing_run_is_named_with_its_log(sticks, tmp_path, capsys):
     assert main(['sweep', g]) == 1 and 'begun' not in capsys.readouterr().out   # said again, not tried again
 
 
-@pytest.mark.parametrize('name', ['supervised', 'pose-cons', 'pose-cons-ema-0.6', 'dual-pose', 'multi-view', 'denoise-select', 'denoise-select-jc', 'pose-mum', 'sspcm', 'multi-augs', 'data-distill', 'denoise-doubt'])
+@pytest.mark.parametrize('name', ['supervised', 'pose-cons', 'pose-cons-ema-0.6', 'dual-pose', 'multi-view', 'denoise-select', 'denoise-select-jc', 'pose-mum', 'sspcm', 'multi-augs', 'data-distill', 'denoise-doubt', 'reviewer'])
 def test_passes_are_what_networks_do(name):
     "Against a count of the crops that go through every network in a real run."
     from helpers import People
@@ -191,7 +191,7 @@ def test_passes_are_what_networks_do(name):
     r, p = recipe(name, 'tiny', steps=10, burn_in=4, ramp=0)
     l, seen = Learner(r, p, People(16), People(16), COCO17), [0]
     def count(module, args): seen[0] += len(args[0])*(3 if torch.is_grad_enabled() else 1)
-    for f in {id(f): f for f in (*l.students, *l.teachers, *l.previous_teachers)}.values(): f.register_forward_pre_hook(count)
+    for f in {id(f): f for f in (*l.students, *l.teachers, *l.memories)}.values(): f.register_forward_pre_hook(count)
     l.fit()
     assert forward_passes(r, p, 10) == seen[0]
 

@@ -140,7 +140,7 @@ def judged(k:Looks, # at one person
            r, # recipe: how it pools and selects
           )->PseudoLabels:
     "What these looks would teach."
-    return aggregate(Answers(k.H.repeat(1+r.previous_teachers, 1, 1, 1, 1, 1), k.seen), r)
+    return aggregate(Answers(k.H.repeat(1+len(r.memories), 1, 1, 1, 1, 1), k.seen), r)
 
 # %% ../../nbs/components/explore/03_people.ipynb #4d9735d9
 def joint_names(skeleton)->tuple: # what a joint picker offers

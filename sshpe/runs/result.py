@@ -27,6 +27,7 @@ from ..pose.heatmap import decode
 from ..models.device import device_of
 from ..data.batch import fetch
 from ..ssl import pseudo
+from ..ssl.curriculum import settled
 from ..ssl.recipe import Setup
 from ..evaluate.metrics import write_results
 from ..data.split import read_split
@@ -83,7 +84,7 @@ def load(where, # folder of a finished run, or its address on the hub
         try: nets[name].load_state_dict(tensors)
         except RuntimeError as e: raise InputError(f'{where}/model.safetensors does not fit the network that config.json describes.') from e
         nets[name].to(device, memory_format=torch.channels_last).eval()
-    return Result(where, r, p, skeleton, nets)
+    return Result(where, settled(r), p, skeleton, nets)
 
 # %% ../../nbs/components/runs/04_result.ipynb #ecd8b34b
 def evaluate(x:Result, # a finished run

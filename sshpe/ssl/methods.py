@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'BASES', 'N5', 'N10', 'R101', 'LARGER_CROPS', 'SUPERVISED', 'DUALPOSE', 'HARDER', 'TABLES', 'HARD',
-           'DENOISE', 'INPUT', 'POSEMUM', 'PATHS', 'DIAGNOSIS', 'JOINED', 'method', 'table1', 'figure5', 'recipe',
-           'difference']
+           'DENOISE', 'INPUT', 'POSEMUM', 'PATHS', 'SINCE', 'DIAGNOSIS', 'JOINED', 'method', 'table1', 'figure5',
+           'recipe', 'difference']
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #6d609f34
 from dataclasses import fields, replace
 from ..errors import choose
+from .curriculum import Linear
 from .randaugment import RandAugment
 from .mum import Mix
-from .occlusion import CutMix, Cutout, JointCutout, JointOcclusion
+from .occlusion import CutMix, Cutout, JointCutout, JointOcclusion, KeypointMix
 from .recipe import at_scale, PRESETS, Recipe, Row
 from ..pose.views import Affine, Beta, Uniform
 
@@ -136,11 +137,21 @@ for base in ('pseudo-pose', 'data-distill'):
 method('pose-cons', 'data-distill-online', 'DataDistill without stages: the student itself labels several views.', ('denoise', 'related work', 'DataDistill'),
     n_weak=4, pool='mean', refined=True, epochs=100, drop_epochs=(70, 90))
 method('dual-pose', 'sspcm', 'Two teachers, now and an epoch ago: the pair that agrees best about a joint teaches a third network.', ('SSPCM', 'Table 1', 'SSPCM'),
-    students=3, selection='closest', previous_teachers=True, gate=2, student_branches=((JointOcclusion(),),), epochs=100, drop_epochs=(70, 90))
+    students=3, selection='closest', memories=('epoch',), gate=2, student_branches=((JointOcclusion(),),), epochs=100, drop_epochs=(70, 90))
 
 PATHS = ((JointOcclusion(), Cutout()), (JointCutout(), CutMix())) # T_JOCO and T_JCCM
 method('pose-cons', 'multi-augs', 'One network and two hard paths: joints occluded and patches cut; joints cut and patches exchanged.', ('MultiAugs', 'Table 1', 'single'), student_branches=PATHS)
 method('dual-pose', 'multi-augs-dual', 'multi-augs with two students that teach each other.', ('MultiAugs', 'Table 1', 'dual'), student_branches=PATHS, epochs=30, drop_epochs=(20, 25));
+
+# %% ../../nbs/components/ssl/08_methods.ipynb #ff7c0160
+SINCE = 'since', 'the idea'
+method('denoise-select', 'curriculum', 'denoise-select whose gate lets more joints through from step to step, the highest peaks first.', ('PLACL', *SINCE), gate=0, keep=Linear(.3, .9))
+method('pose-cons-eman-0.6', 'small-loss', 'An EMAN teacher; of its answers those teach that the student nearly knows, or about which two looks agree.', ('ScarceNet', *SINCE),
+    n_weak=2, pool='mean', refined=True, small_loss=Linear(1., .6, until=.5), agree=8.)
+method('pose-cons-eman-0.6', 'reviewer', 'An EMAN teacher of short memory and one of long memory look together; at the student\'s joints stand those of others.', ('Teacher-Reviewer-Student', *SINCE),
+    memories=(.999,), pool='mean', refined=True, student_branches=((KeypointMix(),),))
+method('pose-mum-plus', 'style', 'pose-mum-plus whose labelled pictures have the colours of unlabelled ones.', ('UniFrame', *SINCE), labelled_style=1.)
+len(RECIPES)
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #b546d8a5
 DIAGNOSIS = 'this kit', 'what the diagnosis asks for'

@@ -17,6 +17,7 @@ from ..pose.views import Affine, Beta, Normal, STRONG, Uniform, WEAK
 from ..models.backbones import known_backbone, TIMM
 from ..models.device import MODES
 from ..models.posenet import NORMS, stage_sizes
+from .curriculum import ends, Linear, settled
 from .denoise import POOLS
 from .uncertainty import SELECTIONS
 from .perturb import Perturbation
@@ -38,8 +39,10 @@ class Target:
     "How what teachers say becomes what a student shall paint."
     pool:str = 'max' # over the views, see `sshpe.ssl.denoise.POOLS`
     gate:int = 0 # which of the scale's gates, `Preset.taus`: 0 = none, then Table 7's 0, 0.1, 0.2, 0.3
-    tau:float|None = None # τ: joints whose pooled maximum is not above it carry no loss; None = as the gate says
-    keep:float = 0. # another gate: this share of a step's joints passes, the highest maxima first; 0 = those above τ
+    tau:float|Linear|None = None # τ: joints whose pooled maximum is not above it carry no loss; None = as the gate says
+    keep:float|Linear = 0. # another gate: this share of a step's joints passes, the highest maxima first; 0 = those above τ
+    small_loss:float|Linear = 1. # of the joints that pass, this share teaches: those on which the student is nearest to its target
+    agree:float|Linear = 0. # and of the others those where all looks lie within so many pixels, of a crop 256 high, of the pool's place; 0 = none
     refined:bool = False # clean Gaussians instead of the pooled maps
     selection:str = 'uncertainty' # whose target a student takes, see `sshpe.ssl.uncertainty.SELECTIONS`
     margin:float = math.inf # m: a student trusts itself where its uncertainty is lower by this (not in the text); inf = always the other
@@ -56,13 +59,14 @@ class Recipe(Target):
     teacher:str = 'student' # who looks: the 'student' itself, its average 'ema' or 'eman', or the 'frozen' result of a first stage
     decay:float = .6 # of the average, per step
     teacher_mode:str = 'train' # teachers answer in mode 'train' (their batch's statistics, and running ones move on, as in DualPose's code) or 'eval'
-    previous_teachers:bool = False # copies from the epoch before answer, too
+    memories:tuple = () # further teachers of each student: 'epoch' = as it was an epoch ago, a number = its average with that decay; all pool their looks
     weak:Affine = WEAK
     strong:Affine = STRONG
     strong_cut:str = 'weak' # strong views are cut from the first 'weak' crop, black beside it; or cut from the 'canvas', and what no pooled view has shown carries no loss
     n_weak:int = 1 # pooled weak views
     K:int = 0 # pooled strong views (not in the text)
     teacher_perturbations:tuple = () # of the pooled strong views
+    labelled_style:float = 0. # how far labelled pictures take an unlabelled one's colours, 0..1, see `sshpe.ssl.style`
     student_view:str = 'fresh' # what a student learns from: a 'fresh' strong view on each branch, the last 'pooled' one, or the first 'weak' one
     student_branches:tuple = ((),) # each with a loss of its own: the perturbations on it
     lam:float = 1. # λ, weight of the unlabelled loss; 0 = supervised
@@ -82,11 +86,17 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     choose(r.strong_cut, ('weak', 'canvas'), 'source of strong views'); choose(r.loss_over, ('all', 'kept'), 'mean of the loss'); choose(r.oracle, ORACLES, 'oracle')
     s = SELECTIONS[choose(r.selection, SELECTIONS, 'selection')]
     need(r.students in s.students, f'students={r.students}: with selection={r.selection} there can be {" or ".join(map(str, s.students))}.')
-    need(r.previous_teachers == s.previous_teachers, f'previous_teachers={r.previous_teachers}: selection={r.selection} needs previous_teachers={s.previous_teachers}.')
+    need(s.memories in (None, r.memories), f'memories={r.memories}: selection={r.selection} needs memories={s.memories}.')
+    odd = [m for m in r.memories if m != 'epoch' and not (isinstance(m, float) and 0 <= m <= 1)]
+    need(not odd, f'memories={r.memories}: {odd[:1]} is neither \'epoch\' nor a decay from 0. to 1.')
+    need(not r.memories or r.teacher != 'frozen', 'a frozen teacher has no memories: choose another teacher, or memories=().')
     need(r.n_weak >= 1 and r.K >= 0, 'a recipe needs n_weak >= 1 and K >= 0.')
+    need(0 <= r.labelled_style <= 1, f'labelled_style={r.labelled_style} says how far pictures go: from 0 to 1.')
     need(r.lam >= 0 and 0 <= r.decay <= 1 and r.epochs >= 1, 'a recipe needs lam >= 0, decay from 0 to 1 and epochs >= 1.')
     need(0 <= r.gate <= 4, f'gate={r.gate} is the number of a gate, from 0 to 4; its height is tau.')
-    need(0 <= r.keep <= 1, f'keep={r.keep} is the share of joints that passes: from 0 to 1.')
+    for k in ('keep', 'small_loss'): need(all(0 <= v <= 1 for v in ends(getattr(r, k))), f'{k}={getattr(r, k)} is a share of joints: from 0 to 1.')
+    need(len(ends(r.keep)) == 1 or min(ends(r.keep)) > 0, f'keep={r.keep}: at 0 the other gate, τ, would decide; let the line begin and end above 0.')
+    need(min(ends(r.agree)) >= 0, f'agree={r.agree} is a distance: 0 or more pixels of a crop 256 high.')
     need(0 <= r.pretrain_fraction < 1 and (r.pretrain_fraction > 0) == (r.teacher == 'frozen'), 'a frozen teacher, and no other, needs pretrain_fraction between 0 and 1.')
     need(not r.teacher_weights or r.teacher == 'frozen', 'teacher_weights are of a frozen teacher: choose recipe=pseudo-pose, or start students from them (weights).')
     need(r.student_branches and all(isinstance(q, tuple) for q in r.student_branches), 'student_branches must hold a tuple of perturbations for each branch, like ((),).')
@@ -114,6 +124,9 @@ def student_views(self:Recipe): # number of the view on each branch
 def n_teachers(self:Recipe): return SELECTIONS[self.selection].n_teachers or self.students # how many students' teachers answer
 
 @patch(as_prop=True)
+def n_answers(self:Recipe): return self.n_teachers*(1+len(self.memories)) # N, how many networks answer
+
+@patch(as_prop=True)
 def canvas_margin(self:Recipe): # how much larger than the crop a canvas must be
     return max(a.widest() for a in ((self.weak,) if self.strong_cut == 'weak' else self.affines))*1.3
 
@@ -125,7 +138,7 @@ def first_stage(self:Recipe): # share of the steps that a first stage takes
 @patch(as_prop=True)
 def shares_passes(self:Recipe):
     "Is a pooled view also what the student learns from, so that one pass of the network serves both?"
-    same = self.teacher == 'student' and self.teacher_mode == 'train' and self.n_teachers == self.students and not self.previous_teachers
+    same = self.teacher == 'student' and self.teacher_mode == 'train' and self.n_answers == self.students
     return same and self.student_view == 'pooled' and self.student_branches == ((),) and not self.teacher_perturbations
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #08911670
@@ -193,8 +206,8 @@ TINY = replace(MINI, name='tiny', size=(96, 64), width=48, steps=12, burn_in=4, 
 PRESETS = {p.name: p for p in (TINY, MINI, PAPER)}
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #440cc868
-KINDS = dict(Uniform='pose.views', Normal='pose.views', Beta='pose.views', Affine='pose.views', Mix='ssl.mum', RandAugment='ssl.randaugment',
-             **dict.fromkeys(('Cutout', 'JointCutout', 'CutMix', 'JointOcclusion'), 'ssl.occlusion'))  # what text may build, and where it lives
+KINDS = dict(Linear='ssl.curriculum', Uniform='pose.views', Normal='pose.views', Beta='pose.views', Affine='pose.views', Mix='ssl.mum', RandAugment='ssl.randaugment', Style='ssl.style',
+             **dict.fromkeys(('Cutout', 'JointCutout', 'CutMix', 'JointOcclusion', 'KeypointMix'), 'ssl.occlusion'))  # what text may build, and where it lives
 
 def known(name:str)->type:
     "The class that a value's text names: one of `KINDS`, or a perturbation of your own; `KeyError` for any other."
@@ -216,9 +229,9 @@ def literal(text): # 'inf', '4', '(3, 2)', 'Uniform(-30, 30)', '((JointCutout(5)
         return {'inf': math.inf, '-inf': -math.inf, 'true': True, 'false': False, 'none': None}.get(text.strip().lower(), text)
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #135f0b64
-FORMER = dict(look='teacher_perturbations', sees='student_view', paths='student_branches', past='previous_teachers', first='pretrain_fraction', teacher_bn='teacher_mode')
+FORMER = dict(look='teacher_perturbations', sees='student_view', paths='student_branches', past='memories', previous_teachers='memories', first='pretrain_fraction', teacher_bn='teacher_mode')
 
-FORMER_VALUES = dict(teacher_mode={'batch': 'train'}, selection={'surer': 'uncertainty'})
+FORMER_VALUES = dict(teacher_mode={'batch': 'train'}, selection={'surer': 'uncertainty'}, memories={True: ['epoch'], False: [], 'True': ['epoch'], 'False': []})
 
 def present(key:str, # a field's name, today's or a former one
             value, # its value or text
@@ -226,7 +239,7 @@ def present(key:str, # a field's name, today's or a former one
     "A field by the name, and with the value, that mean the same today."
     head, *rest = key.split('.')
     key = '.'.join([FORMER.get(head, head), *rest])
-    return key, FORMER_VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
+    return key, FORMER_VALUES.get(key, {}).get(value, value) if isinstance(value, (str, bool)) else value
 
 def stored(d:dict, # a recipe in a run's config.json
           )->dict: # name -> value
@@ -302,6 +315,7 @@ def at_scale(r:Recipe, # a method
         elif head in names: r = override(r, k, v)
         else: p = override(p, k, v)
     if r.tau is None: r = replace(r, tau=p.taus[r.gate])
+    need(r.agree == 0 or r.n_pooled*r.n_answers > 1, f'agree={r.agree}: there is one look, and nothing that it could agree with: give n_weak=2.')
     if mix := perturbations(r).get('mix'):
         if 'mix.tiles' not in changes: r = override_perturbation(r, 'mix', 'tiles', p.tiles)
         need(p.n_unlabelled%mix.group == 0, f'n_unlabelled={p.n_unlabelled} cannot be split into groups of {mix.group} (mix.group).')
@@ -319,12 +333,13 @@ def possible(r:Recipe, # a method at its scale
 # %% ../../nbs/components/ssl/07_recipe.ipynb #e54acb2d
 @dataclass(frozen=True)
 class Setup:
-    "A method at its scale, for one skeleton; where no joint has a counterpart on the other side, no view is mirrored."
-    recipe:Recipe
+    "A method at its scale, for one skeleton, at a time; where no joint has a counterpart on the other side, no view is mirrored."
+    recipe:Recipe # its moving numbers become what they are then
     preset:Preset
     flip:tuple # for each joint the one on the other side, `Skeleton.flip`
+    share:float = 1. # of the training that is over
 
     def __post_init__(self):
-        still = lambda views: replace(views, mirrored=0.)
-        if tuple(self.flip) == tuple(range(len(self.flip))):
-            object.__setattr__(self, 'recipe', replace(self.recipe, weak=still(self.recipe.weak), strong=still(self.recipe.strong)))
+        r, still = settled(self.recipe, self.share), lambda views: replace(views, mirrored=0.)
+        if tuple(self.flip) == tuple(range(len(self.flip))): r = replace(r, weak=still(r.weak), strong=still(r.strong))
+        object.__setattr__(self, 'recipe', r)

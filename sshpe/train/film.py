@@ -39,11 +39,11 @@ def frame(l, # `Learner`
           rows, # numbers of unlabelled people
          )->dict: # tau, heat, top, xy, height, passed, see `Frames`
     "What the teachers would teach about these people now."
-    n, nets = len(rows), [folded(f) for f in (*l.teachers[:l.r.n_teachers], *l.previous_teachers)]
+    n, nets = len(rows), [folded(f) for f in (*l.teachers[:l.r.n_teachers], *l.memories)]
     b = fetch(l.unl, filled(rows, l.r), l.device)
     with autocast(l.device, l.p.precision):
         views = draw_views(b, l.setup, key=(l.seed, 'ask'), n=l.r.n_pooled, upright=True)
-        taught = aggregate(ask_teachers(nets, views, b, l.setup, key=(l.seed,)), l.r)
+        taught = aggregate(ask_teachers(nets, views, b, l.setup, key=(l.seed,)), l.setup.recipe)
     heat = taught.chosen[0,:n].float()
     xy, height = decode(heat, l.p.stride, l.p.decode if l.r.refined else 'argmax')
     tau = float(taught.tau[0]) if torch.is_tensor(taught.tau) else taught.tau

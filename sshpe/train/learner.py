@@ -7,6 +7,7 @@ __all__ = ['LOSSES', 'PLAIN', 'Learner', 'named', 'Ahead', 'all_finite', 'Stop']
 
 # %% ../../nbs/components/train/03_learner.ipynb #893dea0f
 import math, signal, threading, time, zipfile
+from itertools import cycle, product
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,13 +37,12 @@ class Learner:
                  device:str='auto', # see `device_of`
                  first:int=0): # number of the first student: two students of one seed begin differently
         self.r, self.p, self.lab, self.unl, self.skeleton, self.seed, self.first = r, p, lab, unl, skeleton, seed, first
-        self.setup = Setup(r, p, skeleton.flip)
         self.device, self.T, self.compiling = device_of(device), total_steps(r, p, len(unl)), None
         self.pieces = list(zip(*(distributed.pieces(getattr(p, n), p.accumulate, n) for n in ('n_labelled', 'n_unlabelled'))))
         self.students = [self.ready(self.new(s)).train() for s in range(r.students)]
         self.teachers = self.students if r.teacher == 'student' else [self.ready(copy_of(f)) for f in self.students]
         for s, f in enumerate(self.teachers if r.teacher_weights else ()): self.taught(f, s)
-        self.previous_teachers = [self.ready(copy_of(f)) for f in self.students[:r.n_teachers]] if r.previous_teachers else []
+        self.memories = [self.ready(copy_of(f)) for _, f in product(r.memories, self.students[:r.n_teachers])]
         self.folds, self.coming = [], Ahead(self.piece, p.workers)
         self.optimiser = torch.optim.Adam([w for f in self.students for w in f.parameters()], p.lr, fused=True)
         self.t, self.rows, self.seconds, self.phases, self.sums, self.bins, self.strong = 0, [], 0., {}, {}, None, None
@@ -53,6 +53,11 @@ class Learner:
         return self.compiling(f) if self.compiling else f
 
 # %% ../../nbs/components/train/03_learner.ipynb #78a02c43
+@patch(as_prop=True)
+def setup(self:Learner): # Setup
+    "The method as it is at this step."
+    return Setup(self.r, self.p, self.skeleton.flip, self.t/self.T)
+
 @patch(as_prop=True)
 def mode(self:Learner)->str:
     "How the steps from here on are compiled."
@@ -92,12 +97,12 @@ def networks(self:Learner)->dict: # name -> network
 @patch
 def remembered(self:Learner)->dict: # name -> network
     "All networks that the next step depends on."
-    return self.networks() | named('past', self.previous_teachers)
+    return self.networks() | named('past', self.memories)
 
 @patch
 def answering_teachers(self:Learner): # networks
     "Those that answer about unlabelled people now; with fixed statistics, folded."
-    fs = self.teachers[:self.r.n_teachers]+self.previous_teachers
+    fs = self.teachers[:self.r.n_teachers]+self.memories
     if self.r.teacher_mode == 'train': return fs
     self.folds = self.folds or [kept_up_to_date(self.ready(folded(f)), f) for f in fs]
     return [up_to_date() for up_to_date in self.folds]
@@ -145,16 +150,23 @@ def optimizer_step(self:Learner):
     distributed.average_(w.grad for f in self.students for w in f.parameters() if w.grad is not None)
     distributed.average_(b for f in self.remembered().values() for b in f.buffers() if b.is_floating_point())
     self.optimiser.step(); self.optimiser.zero_grad(set_to_none=True)
-    if self.r.teacher in ('ema', 'eman') and weight(self.t, self.T, self.r, self.p):
+    if weight(self.t, self.T, self.r, self.p): self.average_teachers()
+    for f, (kind, g) in zip(self.memories, product(self.r.memories, self.students[:self.r.n_teachers])):
+        if kind == 'epoch' and (self.t+1)%epoch(self.p, len(self.unl)) == 0: f.load_state_dict(g.state_dict())
+
+@patch
+def average_teachers(self:Learner):
+    "Teachers and memories that are averages take a step towards their students."
+    if self.r.teacher in ('ema', 'eman'):
         for f, g in zip(self.teachers, self.students): average(f, g, self.r.decay, self.r.teacher == 'eman')
-    if (self.t+1)%epoch(self.p, len(self.unl)) == 0:
-        for f, g in zip(self.previous_teachers, self.students): f.load_state_dict(g.state_dict())
+    for f, (kind, g) in zip(self.memories, product(self.r.memories, self.students[:self.r.n_teachers])):
+        if kind != 'epoch': average(f, g, kind, self.r.teacher != 'ema')
 
 @patch
 def begin_teaching(self:Learner):
-    "At the burn-in's end: teachers and copies of the past begin as their students."
-    for fs in ([] if self.teachers is self.students else self.teachers, self.previous_teachers):
-        for f, g in zip(fs, self.students): f.load_state_dict(g.state_dict())
+    "At the burn-in's end: teachers and memories begin as their students."
+    for fs in ([] if self.teachers is self.students else self.teachers, self.memories):
+        for f, g in zip(fs, cycle(self.students[:self.r.n_teachers] if fs is self.memories else self.students)): f.load_state_dict(g.state_dict())
 
 @patch
 def second_stage(self:Learner):
