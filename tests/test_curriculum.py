@@ -61,7 +61,7 @@ def test_a_moving_share_is_the_share_that_passes():
         kept = (o.chosen.amax((-2, -1)) > o.tau).float().mean((1, 2))
         assert all(abs(k-(.3+.06*t)) < .02 for k in kept.tolist())
 
-@pytest.mark.parametrize('name', ['curriculum', 'small-loss'])
+@pytest.mark.parametrize('name', ['curriculum', 'small-loss', 'reviewer', 'style', 'foreign'])
 def test_a_training_in_two_parts_is_one(name, tmp_path):
     whole = learner(name, steps=12).fit()
     learner(name, steps=12).fit(tmp_path/'state.pt', until=7)

@@ -31,13 +31,15 @@ def collect(a): # the parsed options
 
 def claims(a): # the parsed options
     "What both papers claim, and what our runs say."
-    from sshpe.experiments import summaries, paper_claims
+    from sshpe.experiments import effects, summaries, paper_claims
+    from sshpe.runs import run
     known = summaries.summaries(a.results or None)
     if not known and not a.results:
         known = summaries.first_ledger()
         print('These runs are of the first miniature (96x64, 900 steps); those of the present scale are not collected yet.', file=sys.stderr)
     found = paper_claims.verdicts(known, a.paper, a.table, a.verdict)
-    print(json.dumps(found) if a.json else paper_claims.report(found))
+    sized = effects.effects(found)
+    print(json.dumps(sized) if a.json else f'{paper_claims.report(found)}\n\n{run.columns(effects.by_question(sized))}')
 
 # %% ../../nbs/components/commands/05_evidence.ipynb #4b2ecd8f
 def evidence_options(add): # function that adds a command

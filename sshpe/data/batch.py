@@ -21,6 +21,7 @@ class Batch:
     xyv:torch.Tensor # (B,J,3) joints in crop pixels
     extent:torch.Tensor # (B,) longer side of the true box, crop pixels
     offset:int = 0 # place of the first one in the step's batch, of which these may be a piece
+    answers:torch.Tensor|None = None # (B,J,3) x, y in crop pixels, score: what somebody else's file says; 0, 0, 0 = nothing
 
 def fetch(store, # a Store
           rows, # (B,) numbers of people in the store
@@ -29,7 +30,8 @@ def fetch(store, # a Store
          )->Batch:
     "People from a store."
     a = lambda x: to(torch.from_numpy(np.ascontiguousarray(x)), device)
-    return Batch(rows, to(store.batch(rows), device), a(store.keypoints[rows]), a(store.extent[rows]), offset)
+    said = getattr(store, 'answers', None)
+    return Batch(rows, to(store.batch(rows), device), a(store.keypoints[rows]), a(store.extent[rows]), offset, None if said is None else a(said[rows]))
 
 # %% ../../nbs/components/data/12_batch.ipynb #1a997a42
 @dataclass

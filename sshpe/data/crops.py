@@ -126,6 +126,7 @@ class Store:
     photos:np.ndarray # (N,) uint32 checksum of the photo that the canvas was cut from
     size:tuple # (H, W) of the crop
     margin:float # how much larger the canvas is
+    answers:np.ndarray|None = None # (N,J,3) float32 x, y in crop pixels, score: what somebody else's file says, see `data/13a_answers`
 
     def __len__(self): return len(self.matrix)
     def __repr__(self):
@@ -134,7 +135,7 @@ class Store:
     def __getitem__(self, rows): # numbers, a slice or a mask -> `Store`
         rows = np.atleast_1d(np.arange(len(self))[rows])
         return replace(self, canvases=Rows(self.canvases.base, self.canvases.rows[rows]),
-                       **{k: getattr(self, k)[rows] for k in EACH})
+                       answers=None if self.answers is None else self.answers[rows], **{k: getattr(self, k)[rows] for k in EACH})
     def batch(self, rows): # (B,) numbers -> (B,3,Hc,Wc) uint8
         "Some canvases as a tensor, its memory in torch's channels_last order."
         import torch
@@ -162,7 +163,7 @@ def join(stores)->Store: # of the same size and margin
     if not more: return first
     need(all((s.size, s.margin) == (first.size, first.margin) for s in more), 'stores of different crops cannot be joined')
     cols = {k: np.concatenate([getattr(s, k) for s in stores]) for k in EACH}
-    return replace(first, canvases=Rows(Chain([s.canvases for s in stores])), **cols)
+    return replace(first, canvases=Rows(Chain([s.canvases for s in stores])), answers=None, **cols)
 
 # %% ../../nbs/components/data/05_crops.ipynb #1819e7ba
 CUT = 3 # the version of the cutting: another number, other stores

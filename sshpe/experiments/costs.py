@@ -20,9 +20,9 @@ def forward_passes(r, # Recipe
                   )->float: # crops
     "How many crops pass a network forward in a run; learning from one counts three."
     from sshpe.train.schedule import turn
-    looks = (r.n_answers*r.n_pooled - r.students*r.shares_passes)*p.n_unlabelled
+    looks = 0 if r.teacher_results else (r.n_answers*r.n_pooled - r.students*r.shares_passes)*p.n_unlabelled
     learns = 3*r.students*len(r.student_branches)*p.n_unlabelled
-    busy = 0 if not r.lam else T-turn(T, r) if r.pretrain_fraction else max(0, T-p.burn_in)
+    busy = 0 if not r.lam else T-turn(T, r) if r.first_stage else max(0, T-p.burn_in)
     return 3.*r.students*p.n_labelled*T + busy*(looks+learns)
 
 @lru_cache

@@ -166,7 +166,7 @@ def asked_often(r, # Recipe
     "The recipe, with a pool of so many looks by the students themselves, in evaluation mode."
     need(views > 1, f'views={views}: uncertainty needs two looks or more.')
     selection = 'uncertainty' if students < 3 else r.selection
-    return replace(r, students=students, teacher='student', teacher_mode='eval', teacher_weights='', pretrain_fraction=0., memories=(), selection=selection,
+    return replace(r, students=students, teacher='student', teacher_mode='eval', teacher_weights='', teacher_results='', pretrain_fraction=0., memories=(), selection=selection,
                    n_weak=1, K=views-1, strong_cut='canvas', student_view='weak', student_branches=((),), teacher_perturbations=())
 
 # %% ../../nbs/components/runs/09_predictions.ipynb #6cb48fe6

@@ -103,8 +103,8 @@ def full_name(c:Config, # the run's parameters
     "A run's name: its recipe, what is changed in it, data, labels, seed; of a file, its name alone."
     from sshpe.data.held_out import held_out
     usual = Config()
-    shown = lambda k, v: Path(v).stem if k in ('weights', 'split') or k == 'val' and not held_out(v) else v
-    more = {k: shown(k, v) for k in ('preset', 'by', 'steps', 'weights', 'split', 'val') if (v := getattr(c, k)) != getattr(usual, k)} | c.override
+    shown = lambda k, v: Path(v).stem if k in ('weights', 'split', 'teacher_results') or k == 'val' and not held_out(v) else v
+    more = {k: shown(k, v) for k in ('preset', 'by', 'steps', 'weights', 'split', 'val') if (v := getattr(c, k)) != getattr(usual, k)} | {k: shown(k, v) for k, v in c.override.items()}
     plus = ''.join(f'+{k}={re.sub(r"[^-+.,()=A-Za-z0-9_]", "", str(v))}' for k, v in sorted(more.items()))
     return plain_name(replace(c, recipe=c.recipe+plus))
 

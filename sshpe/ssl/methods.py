@@ -148,9 +148,11 @@ SINCE = 'since', 'the idea'
 method('denoise-select', 'curriculum', 'denoise-select whose gate lets more joints through from step to step, the highest peaks first.', ('PLACL', *SINCE), gate=0, keep=Linear(.3, .9))
 method('pose-cons-eman-0.6', 'small-loss', 'An EMAN teacher; of its answers those teach that the student nearly knows, or about which two looks agree.', ('ScarceNet', *SINCE),
     n_weak=2, pool='mean', refined=True, small_loss=Linear(1., .6, until=.5), agree=8.)
-method('pose-cons-eman-0.6', 'reviewer', 'An EMAN teacher of short memory and one of long memory look together; at the student\'s joints stand those of others.', ('Teacher-Reviewer-Student', *SINCE),
-    memories=(.999,), pool='mean', refined=True, student_branches=((KeypointMix(),),))
+method('pose-cons-eman-0.6', 'reviewer', 'An EMAN teacher of short memory and one of long memory look together; at the student\'s joints stand those of others.',
+    ('Teacher-Reviewer-Student', *SINCE), memories=(.999,), pool='mean', refined=True, student_branches=((KeypointMix(),),))
 method('pose-mum-plus', 'style', 'pose-mum-plus whose labelled pictures have the colours of unlabelled ones.', ('UniFrame', *SINCE), labelled_style=1.)
+method('pseudo-pose', 'foreign', 'A frozen teacher, or somebody else\'s results file, labels everybody; the surest four fifths of the joints teach.',
+    ('foundation models', *SINCE), keep=.8)
 len(RECIPES)
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #b546d8a5

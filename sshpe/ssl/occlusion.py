@@ -157,6 +157,7 @@ class JointOcclusion(JointCutout):
         low, side = self.patches(x, xy, there, number, *key)
         return transplanted(x, x[p], low, side, self.centres(x, xy[p], there[p], number, *key, 'source'))
 
+# %% ../../nbs/components/ssl/05_occlusion.ipynb #b95fec03
 @dataclass(frozen=True)
 class KeypointMix(JointCutout):
     "Joints show the same joints of another person, as far as both have them (after Teacher-Reviewer-Student's Keypoint-Mix); the target stays."

@@ -73,6 +73,7 @@ class Recipe(Target):
     loss_over:str = 'all' # the unlabelled loss is a mean over 'all' joints, dropped ones included as in the papers' codes, or over the 'kept' ones
     pretrain_fraction:float = 0. # share of the steps for a first stage, labelled people only; then the students start anew
     teacher_weights:str = '' # a frozen teacher's network instead of a first stage: a checkpoint, or a run's folder
+    teacher_results:str = '' # or only what one says about the unlabelled people: a COCO results file, see `data/13a_answers`
     epochs:int = 100 # of the paper, over the unlabelled data
     drop_epochs:tuple = (70, 90) # after which the learning rate drops tenfold
 
@@ -99,6 +100,7 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     need(min(ends(r.agree)) >= 0, f'agree={r.agree} is a distance: 0 or more pixels of a crop 256 high.')
     need(0 <= r.pretrain_fraction < 1 and (r.pretrain_fraction > 0) == (r.teacher == 'frozen'), 'a frozen teacher, and no other, needs pretrain_fraction between 0 and 1.')
     need(not r.teacher_weights or r.teacher == 'frozen', 'teacher_weights are of a frozen teacher: choose recipe=pseudo-pose, or start students from them (weights).')
+    need(not r.teacher_results or r.teacher == 'frozen' and not r.teacher_weights, 'teacher_results are a frozen teacher\'s answers: choose recipe=foreign, and no teacher_weights.')
     need(r.student_branches and all(isinstance(q, tuple) for q in r.student_branches), 'student_branches must hold a tuple of perturbations for each branch, like ((),).')
     lists = (*r.student_branches, r.teacher_perturbations)
     odd = [q for branch in lists for q in branch if not isinstance(q, Perturbation)]
@@ -132,7 +134,7 @@ def canvas_margin(self:Recipe): # how much larger than the crop a canvas must be
 
 @patch(as_prop=True)
 def first_stage(self:Recipe): # share of the steps that a first stage takes
-    return 0. if self.teacher_weights else self.pretrain_fraction
+    return 0. if self.teacher_weights or self.teacher_results else self.pretrain_fraction
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #ea3cb775
 @patch(as_prop=True)
@@ -315,6 +317,7 @@ def at_scale(r:Recipe, # a method
         elif head in names: r = override(r, k, v)
         else: p = override(p, k, v)
     if r.tau is None: r = replace(r, tau=p.taus[r.gate])
+    if r.teacher_results and r.tau == -math.inf: r = replace(r, tau=0.)  # no answer is a height of 0
     need(r.agree == 0 or r.n_pooled*r.n_answers > 1, f'agree={r.agree}: there is one look, and nothing that it could agree with: give n_weak=2.')
     if mix := perturbations(r).get('mix'):
         if 'mix.tiles' not in changes: r = override_perturbation(r, 'mix', 'tiles', p.tiles)

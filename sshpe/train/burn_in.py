@@ -19,7 +19,7 @@ from .learner import Learner, named
 def one_student(r, # Recipe
          ): # Recipe
     "A recipe as one of its students lives it during the burn-in: labelled people, and nobody else."
-    return replace(r, students=1, teacher='student', teacher_weights='', pretrain_fraction=0., memories=(), selection='uncertainty', lam=0., student_branches=((),), teacher_perturbations=())
+    return replace(r, students=1, teacher='student', teacher_weights='', teacher_results='', pretrain_fraction=0., memories=(), selection='uncertainty', lam=0., student_branches=((),), teacher_perturbations=())
 
 def shareable(l:Learner, # a learner
              )->bool:

@@ -40,7 +40,7 @@ class Learner:
         self.device, self.T, self.compiling = device_of(device), total_steps(r, p, len(unl)), None
         self.pieces = list(zip(*(distributed.pieces(getattr(p, n), p.accumulate, n) for n in ('n_labelled', 'n_unlabelled'))))
         self.students = [self.ready(self.new(s)).train() for s in range(r.students)]
-        self.teachers = self.students if r.teacher == 'student' else [self.ready(copy_of(f)) for f in self.students]
+        self.teachers = self.students if r.teacher == 'student' or r.teacher_results else [self.ready(copy_of(f)) for f in self.students]
         for s, f in enumerate(self.teachers if r.teacher_weights else ()): self.taught(f, s)
         self.memories = [self.ready(copy_of(f)) for _, f in product(r.memories, self.students[:r.n_teachers])]
         self.folds, self.coming = [], Ahead(self.piece, p.workers)
@@ -102,7 +102,7 @@ def remembered(self:Learner)->dict: # name -> network
 @patch
 def answering_teachers(self:Learner): # networks
     "Those that answer about unlabelled people now; with fixed statistics, folded."
-    fs = self.teachers[:self.r.n_teachers]+self.memories
+    fs = [] if self.r.teacher_results else self.teachers[:self.r.n_teachers]+self.memories
     if self.r.teacher_mode == 'train': return fs
     self.folds = self.folds or [kept_up_to_date(self.ready(folded(f)), f) for f in fs]
     return [up_to_date() for up_to_date in self.folds]
@@ -154,6 +154,7 @@ def optimizer_step(self:Learner):
     for f, (kind, g) in zip(self.memories, product(self.r.memories, self.students[:self.r.n_teachers])):
         if kind == 'epoch' and (self.t+1)%epoch(self.p, len(self.unl)) == 0: f.load_state_dict(g.state_dict())
 
+# %% ../../nbs/components/train/03_learner.ipynb #f927fe73
 @patch
 def average_teachers(self:Learner):
     "Teachers and memories that are averages take a step towards their students."

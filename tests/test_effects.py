@@ -1,0 +1,89 @@
+"Sizes beside the papers' against scipy and hand-made runs; questions that leave no claim out."
+import re
+import pytest
+from hypothesis import given, strategies as st
+from scipy import stats
+from sshpe.experiments import effects, paper_claims
+from sshpe.experiments.effects import bar, BY_CONSTRUCTION, by_question, changed, counted, effect, paper_share, QUESTIONS, SIZED, way
+from sshpe.experiments.paper_claims import claims, of_same_runs, report, verdicts
+from sshpe.experiments.sweep import plan
+from test_ledger import fake
+
+NOTHING = verdicts([])
+
+def test_an_ensemble_against_its_own_members_and_nothing_else_holds_by_construction():
+    ours = {c.id for c in claims() if of_same_runs(c)}
+    member = lambda c: len(c.better) == len(c.worse) == 1 and c.better[0].row.replace('-Ensemble', '') == c.worse[0].row != c.better[0].row
+    assert ours == {c.id for c in claims() if member(c) and c.better[0].column == c.worse[0].column} and len(ours) == 20
+
+def test_every_claim_has_a_question_and_every_question_claims():
+    rows = by_question(effects.effects(NOTHING))
+    assert [r['question'] for r in rows] == list(QUESTIONS) and sum(r['claims'] for r in rows) == len(claims())
+    asked = {c.id: effects.question(c) for c in claims()}
+    for c in claims():
+        if re.search('AIC too', c.better[0].row) and 'AIC' not in c.worse[0].row: assert asked[c.id] == 'more unlabelled people'
+        if {x.recipe for x in c.worse} == {'supervised'}: assert asked[c.id] == 'unlabelled people against none'
+
+def claim(gap, d, margin=None):
+    "A ledger's row with these differences."
+    v = next(v for v in NOTHING if v['gap'] and v['margin'] is None and not v['by_construction'])
+    return {**v, 'gap': gap, 'differences': d, 'margin': margin, 'verdict': paper_claims.verdict(d, margin)}
+
+numbers = st.lists(st.floats(-3, 3).map(lambda x: round(x, 2)), min_size=2, max_size=6).filter(lambda x: len(set(x)) > 1)
+
+@given(st.sampled_from([.3, 1., 4., 12.]), numbers)
+def test_ratios_and_level_are_t_tests(gap, d):
+    e, t = effect(claim(gap, d)), stats.ttest_1samp(d, 0)
+    low, high = t.confidence_interval(.95)
+    assert (e['ratio'], e['ratio_low'], e['ratio_high']) == pytest.approx((sum(d)/len(d)/gap, low/gap, high/gap), abs=2e-3)
+    m = max(gap/4, .5)
+    assert bar(gap) == m
+    small = max(stats.ttest_1samp(d, -m, alternative='greater').pvalue, stats.ttest_1samp(d, m, alternative='less').pvalue)
+    if abs(small-.05) > 1e-9: assert (e['verdict'] == 'level') == (small < .05)
+    if e['verdict'] != 'level': assert e['verdict'] == paper_claims.verdict(d)
+
+def test_what_was_not_run_once_or_is_a_claim_of_likeness_keeps_its_verdict():
+    none, one, like = (effect(claim(2., d, m)) for d, m in (([], None), ([1.], None), ([.1, .12, .11], 2.)))
+    assert (none['verdict'], none['ratio']) == ('not run', None)
+    assert (one['verdict'], one['ratio'], one['ratio_low']) == ('open', .5, None) and like['verdict'] == 'confirmed'
+
+def ledger(seeds=3):
+    shift, AP = [0., 4., -2.], {'supervised': 20., 'dual-pose': 23., 'denoise-select': 30., 'multi-view': 23.1, 'multi-view-refine': 23.2}
+    return [fake(r, s, v+shift[s]+.05*s) for r, v in AP.items() for s in range(seeds)]+[fake('supervised', s, 40.+.1*s, labels=1000) for s in range(seeds)]
+
+def test_ensembles_are_counted_with_nobody():
+    found = effects.effects(verdicts(ledger()))
+    ran = [e for e in found if e['verdict'] != 'not run']
+    own = [e for e in ran if e['question'] == BY_CONSTRUCTION]
+    assert own and all(e['by_construction'] for e in own) and set(counted(found)) == set(SIZED)
+    assert sum(counted(found).values()) == len(claims())-20 and counted(found)['not run'] == len(claims())-20-len(ran)+len(own)
+    said = report(verdicts(ledger()))
+    assert 'not counted: 20' in said and f'not run {counted(found)["not run"]}' in said
+
+def test_the_way_is_what_a_method_wins_over_what_all_labels_win():
+    rows = {r['method']: r for r in way(ledger())}
+    length = (40+40.1+40.2)/3-sum(20+x for x in (0, 4.05, -1.9))/3
+    assert rows['denoise-select']['percent'] == pytest.approx(100*10/length, abs=.06) and 'supervised' not in rows
+    assert (rows['dual-pose']['seeds'], rows['dual-pose']['end']) == (3, 1000) and list(rows)[0] == 'denoise-select'
+    assert way(ledger(1))[0]['low'] is None and way(ledger(), 500) == [] == way([]) and way([d for d in ledger() if d['config']['labels'] == 100]) == []
+
+def test_the_papers_share_is_theirs():
+    "ResNet-50: 49.31 with 5K labels, 60.67 by the method, 70.9 with all."
+    assert paper_share('denoise-select', 500) == pytest.approx(100*(60.67-49.31)/(70.9-49.31), abs=.06)
+    assert paper_share('denoise-select', 100) is paper_share('supervised', 500) is paper_share('mum', 500) is None
+
+def test_changes_are_verdicts_that_differ():
+    before, after = effects.effects(verdicts(ledger())), effects.effects(verdicts([d if 'denoise' not in d['run'] else fake('denoise-select', d['config']['seed'], 5.) for d in ledger()]))
+    rows, old = changed(after, before), {e['id']: e['verdict'] for e in before}
+    assert {r['claim'] for r in rows} == {e['claim'] for e in after if e['verdict'] != old[e['id']]} and len(rows) > 1
+    assert changed(before, before) == [] == changed(after, effects.effects(NOTHING))
+
+def test_the_picture_shows_what_has_run():
+    assert effects.picture(effects.effects(NOTHING)) is None
+    names = [t.get_text() for t in effects.picture(effects.effects(verdicts(ledger()))).axes[0].get_yticklabels()]
+    assert any('by construction' in t for t in names) and all(t.rpartition(' (')[0] in QUESTIONS for t in names)
+
+def test_the_grid_of_new_ideas():
+    names = {(j.config.recipe, j.config.labels, j.config.seed) for j in plan('since-mini')}
+    new = {'curriculum', 'small-loss', 'reviewer', 'foreign', 'style'}
+    assert {(r, 100, s) for r in new for s in range(3)} <= names and {s for *_, s in names} == {0, 1, 2}
