@@ -14,6 +14,7 @@ from sshpe.cli import main, parser
 from sshpe.runs.command import config_of
 from sshpe.experiments.paper_claims import cells, claims, detectable, noise, pooled, verdict
 from sshpe.ssl.methods import RECIPES
+from sshpe.ssl.recipe import PRESETS
 from sshpe.runs.training import settle
 
 TABLES = {('denoise', 'Table 1'): (48, 63), ('denoise', 'Table 2'): (14, 9), ('denoise', 'Table 3'): (8, 10), ('denoise', 'Table 4'): (4, 4), ('denoise', 'Table 5'): (12, 8),
@@ -262,6 +263,6 @@ def test_committed_results_are_evidence():
     found = summaries.summaries()
     for d in found:
         assert d['config']['seed'] in summaries.SEEDS and d['config']['preset'] == 'mini'
-        assert d['steps'] == d['preset']['steps'] == (d['config']['steps'] or 900) and ('+steps=' in d['run']) == bool(d['config']['steps'])
+        assert d['steps'] == d['preset']['steps'] == (d['config']['steps'] or PRESETS['mini'].steps) and ('+steps=' in d['run']) == bool(d['config']['steps'])
         assert d['run'] == summaries.name(run.config({**d['config'], 'unlabelled': d['config']['unlabelled'].replace('people-wild', 'people:wild')}))
-    assert not any(paper_claims.cell_config(c).steps for c in cells().values() if c.mini)  # verdicts rest on runs of 900 steps
+    assert not any(paper_claims.cell_config(c).steps for c in cells().values() if c.mini)  # verdicts rest on runs as long as the preset
