@@ -245,3 +245,13 @@ def test_the_command_line(capsys):
     assert main(['bench', '--quick', '--only', 'gpu']) == 0
     assert 'gpu' in capsys.readouterr().out
     assert main(['bench', '--only', 'nothing']) == 2 and 'nothing' in capsys.readouterr().err
+
+def test_a_process_holds_what_it_took_itself():
+    "Not what the process held that started it: a large parent must not hide what a step takes."
+    import numpy as np
+    from sshpe.bench import growth
+    from sshpe.bench.pipeline import python
+    large = np.ones(2**27)  # 1 GB in this process
+    take = 'import numpy as np; from sshpe.bench.growth import held; a = held(); x = np.ones(2**24); print(a, held()-a)'
+    before, more = map(int, python('-c', take).split())
+    assert before < large.nbytes and 2**27 <= more < 2**27+2**25

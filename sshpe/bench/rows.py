@@ -260,7 +260,7 @@ def demo_rows(quick:bool=False): # not used: nothing is measured here
 BENCH_PARTS = dict(heatmap=heatmap_rows, mix=mix_rows, views=view_rows, slope=slope_rows, targets=target_rows, evaluation=evaluation_rows,
               store=store_rows, feed=feed_rows, use=use_rows, startup=startup_rows, step=step_rows, growth=growth_rows, processes=process_rows,
               explore=explorer_rows, gpu=gpu_rows, demo=demo_rows)
-CURVES = dict(parts=lambda: {k: step_parts(k) for k in TIMED}, looks=looks, views=by_views, growth=grown)
+CURVES = dict(parts=lambda: {k: step_parts(k) for k in TIMED}, looks=looks, views=by_views, growth=lambda: grown(False))
 
 def bench(only=(), # names of `BENCH_PARTS`; empty = all, and the curves for the pictures
           quick:bool=False, # fewer cases and repetitions: a minute
