@@ -102,6 +102,7 @@ def started(root:str, # of the data set
         order(len(x.unl), x.preset.n_unlabelled, 0, c.seed, 'unl')
     return dict(seconds=time.perf_counter()-start, bytes=held()-before)
 
+# %% ../../nbs/components/bench/03b_growth.ipynb #cae9fa72
 def start_cost(N:int, # how many people
               )->dict: # seconds, bytes
     "A start with so many people, in a fresh process, after a first one."

@@ -92,6 +92,7 @@ def launched(processes:int, # that train together
     if done.returncode: raise RuntimeError((done.stderr.strip().splitlines() or ['it ended'])[-1][:100])
     return json.loads(done.stdout.splitlines()[-1])
 
+# %% ../../nbs/components/bench/03c_use.ipynb #abc511af
 def process_rows(quick:bool=False): # fewer steps
     "Two processes on this CPU against one with as many threads."
     names = {'processes/step': 'a dual-pose step at mini: two processes with a thread each against one with two',
@@ -105,6 +106,7 @@ def process_rows(quick:bool=False): # fewer steps
     yield Comparison('processes/step', names['processes/step'], two['step'], one['step'])
     yield Comparison('processes/share', names['processes/share'], two['share']/two['step'], unit='share', note=f"{two['share']:.1f} ms")
 
+# %% ../../nbs/components/bench/03c_use.ipynb #521ef64a
 def main(): # `python -m sshpe.bench.use STEPS`, for launchers
     "Time this process's steps; the first one prints."
     distributed.join('cpu')

@@ -29,6 +29,7 @@ def collect(a): # the parsed options
         if what not in ('known', 'written'): print(f'{n}: left out, {what}')
     print(f'{sum(s in ("known", "written") for s in said.values())} runs, {sum(s == "written" for s in said.values())} of them new')
 
+# %% ../../nbs/components/commands/05_evidence.ipynb #45d1eb40
 def claims(a): # the parsed options
     "What both papers claim, and what our runs say."
     from sshpe.experiments import effects, summaries, paper_claims

@@ -51,6 +51,7 @@ def exchanged(x, mask): # (B,C,h,w), (G,N_G,N_T,h,N_T,w) on the same device
     y = rows.gather(1, at.expand_as(rows)).view(x.dtype).view(x.shape)
     return y.permute(0, 3, 1, 2) if last else y
 
+# %% ../../nbs/components/ssl/04_mum.ipynb #094c24cf
 class Exchange(torch.autograd.Function):
     "The exchange; its gradient goes the way back."
     @staticmethod
