@@ -227,12 +227,11 @@ def test_noise_photos_are_as_heavy_as_cocos():
 def test_an_unknown_part_is_refused():
     with pytest.raises(InputError, match="'heatmaps'.*'heatmap'"): rows.bench(['heatmaps'])
 
-@pytest.mark.parametrize('name, without', [('bench', {'explore', 'demo'}), ('bench-fp32', {'gpu'})])
+@pytest.mark.parametrize('name, without', [('bench', set()), ('bench-fp32', {'gpu', 'feed', 'use', 'growth', 'processes'})])
 def test_the_stored_tables_are_whole(name, without):
     d = json.loads((home()/f'data/results/{name}.json').read_text())
-    later = {'feed', 'use', 'growth', 'processes'}  # rows that these tables do not have yet
-    assert d['quick'] is False and set(d['curves']) >= set(rows.CURVES)-later and all(set(r) == FIELDS for r in d['rows'])
-    assert {r['name'].split('/')[0] for r in d['rows']} >= set(rows.BENCH_PARTS)-without-later
+    assert d['quick'] is False and set(d['curves']) >= set(rows.CURVES)-without and all(set(r) == FIELDS for r in d['rows'])
+    assert {r['name'].split('/')[0] for r in d['rows']} >= set(rows.BENCH_PARTS)-without
     for r in d['rows']:
         row = Comparison(**{k: r[k] for k in FIELDS-{'ratio', 'ok'}})
         assert row.ok == r['ok'] and (row.ratio is None or row.ratio == pytest.approx(r['ratio'], rel=1e-3, abs=1e-4))
