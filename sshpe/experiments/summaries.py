@@ -273,4 +273,4 @@ def labels_needed(score:float, # of a method
     return float(sizes[-1]) if score == best[-1] else math.inf
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #5a673877
-METHODS = {'supervised': '#000000', 'dual-pose': '#E69F00', 'denoise-select': '#0072B2', 'pose-mum-plus': '#009E73', 'denoise-mum': '#D55E00', 'denoise-select-jc': '#004466', 'pose-mum-refine': '#882255', 'pose-cons-jc': '#CC79A7', 'data-distill': '#56B4E9'}
+METHODS = {'supervised': '#000000', 'dual-pose': '#E69F00', 'denoise-select': '#0072B2', 'pose-mum-plus': '#009E73', 'denoise-mum': '#D55E00', 'denoise-select-jc': '#602000', 'pose-mum-refine': '#6000C0', 'pose-cons-jc': '#CC79A7', 'data-distill': '#56B4E9'}
