@@ -288,3 +288,11 @@ def test_the_loop_of_labelling_goes_round(root, sticks, tmp_path):
         assert s.labelled[:8] == first.labelled and len(set(s.labelled)) == 14 and not set(s.labelled) & set(s.unlabelled)
         assert set(s.labelled) | set(s.unlabelled) == set(first.labelled) | set(first.unlabelled)
     assert next[0].labelled != next[1].labelled
+
+
+@pytest.mark.parametrize('preset, steps, name', [('mini', 3600, 'supervised-people-100-s0'), ('mini', 900, 'supervised+steps=900-people-100-s0'), ('tiny', 12, 'supervised+preset=tiny-people-100-s0')])
+def test_a_baseline_is_named_as_somebody_would_train_it(preset, steps, name):
+    "Its length is said only where it is not the preset's own."
+    from sshpe.runs import run
+    from sshpe.runs.compare import baseline_folder
+    assert baseline_folder(run.Config(recipe='pose-mum-plus', preset=preset), steps).name == name
