@@ -7,7 +7,7 @@ __all__ = ['SIZES', 'STEPS', 'CROWDS', 'GROWS', 'held', 'one_step_cost', 'apart'
            'start_cost', 'exponent', 'grown', 'columns', 'growth_rows']
 
 # %% ../../nbs/components/bench/03b_growth.ipynb #68ef8a94
-import json, os, re, resource, statistics, sys, tempfile, time
+import json, re, resource, statistics, sys, tempfile, time
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
@@ -38,10 +38,11 @@ def one_step_cost(name:str, # of a recipe
     return dict(seconds=statistics.median(once(L.one_step) for _ in range(n))/1e3, bytes=held()-before)
 
 def apart(what:str, # of this module's functions
+          env={}, # variables of its environment, beside this one's
           **how): # its arguments, as json can hold them
     "What a function says in a fresh Python."
     code = f'import json, sys; from sshpe.bench import growth; print(json.dumps(growth.{what}(**json.loads(sys.argv[1]))))'
-    return json.loads(python('-c', code, json.dumps(how)).splitlines()[-1])
+    return json.loads(python('-c', code, json.dumps(how), **env).splitlines()[-1])
 
 # %% ../../nbs/components/bench/03b_growth.ipynb #fd6cb984
 def many_people(folder, # of the data set, made if need be
@@ -106,16 +107,11 @@ def started(root:str, # of the data set
 def start_cost(N:int, # how many people
               )->dict: # seconds, bytes
     "A start with so many people, in a fresh process, after a first one."
-    before = os.environ.get('SSHPE_CACHE')
     with tempfile.TemporaryDirectory() as folder:
-        os.environ['SSHPE_CACHE'] = f'{folder}/cache'
-        try:
-            for split, n in (('train', N), ('val', 100)): many_people(folder, split, n)
-            first = apart('started', root=folder, first=True)
-            return apart('started', root=folder) | dict(first=first['seconds'])
-        finally:
-            os.environ.pop('SSHPE_CACHE')
-            if before is not None: os.environ['SSHPE_CACHE'] = before
+        env = dict(SSHPE_CACHE=f'{folder}/cache')
+        for split, n in (('train', N), ('val', 100)): many_people(folder, split, n)
+        first = apart('started', env, root=folder, first=True)
+        return apart('started', env, root=folder) | dict(first=first['seconds'])
 
 # %% ../../nbs/components/bench/03b_growth.ipynb #146952ee
 def exponent(x, # (n,) how much is asked for, n > 1

@@ -8,7 +8,7 @@ __all__ = ['SHAPES', 'MIX_CASES', 'HEATMAPS', 'FIRST', 'TimedPeople', 'learner',
            'evaluation_rows', 'python', 'fixed_cost', 'startup_rows']
 
 # %% ../../nbs/components/bench/03_pipeline.ipynb #45a7dfb5
-import contextlib, io, json, statistics, subprocess, sys, tempfile, time
+import contextlib, io, json, os, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 import numpy as np, torch
 import torch.nn.functional as F
@@ -248,9 +248,10 @@ print(json.dumps([b-a for a, b in zip(t, t[1:])]))
 """
 
 def python(*code:str, # Python's arguments
+           **env:str, # variables of its environment, beside this one's
           ): # what it printed
     "A fresh Python."
-    return subprocess.run([sys.executable, *code], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([sys.executable, *code], check=True, capture_output=True, text=True, env=os.environ | env).stdout
 
 def fixed_cost()->dict: # seconds of each part
     "What a run spends before its second step, with its people already cut."

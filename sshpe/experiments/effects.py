@@ -8,7 +8,7 @@ __all__ = ['BY_CONSTRUCTION', 'QUESTIONS', 'PART', 'POINTS', 'SIZED', 'COLOURS',
 
 # %% ../../nbs/components/experiments/04_effects.ipynb #26976e2c
 from statistics import mean, median
-from .paper_claims import cells, Claim, claims, of_same_runs, VERDICT_COLOURS
+from .paper_claims import cells, Claim, claims, of_same_runs, tally, VERDICT_COLOURS
 from .summaries import interval, sample
 from ..runs import run
 
@@ -74,14 +74,13 @@ def by_question(found:list, # from `effects`
     for q in QUESTIONS:
         mine = [e for e in found if e['question'] == q]
         ratios = [e['ratio'] for e in mine if e['ratio'] is not None]
-        rows += [dict(question=q, claims=len(mine), **{k: sum(e['verdict'] == k for e in mine) for k in SIZED}, of_the_papers=f'{median(ratios):+.2f}' if ratios else '')]*bool(mine)
+        rows += [dict(question=q, claims=len(mine), **tally(mine, SIZED), of_the_papers=f'{median(ratios):+.2f}' if ratios else '')]*bool(mine)
     return rows
 
 def counted(found:list, # from `effects`
            )->dict: # verdict -> how many
     "How many claims have which verdict, those by construction left out."
-    mine = [e for e in found if e['question'] != BY_CONSTRUCTION]
-    return {k: sum(e['verdict'] == k for e in mine) for k in SIZED}
+    return tally([e for e in found if not e['by_construction']], SIZED)
 
 def size_row(e:dict, # one of `effects`
             )->dict: # column -> value

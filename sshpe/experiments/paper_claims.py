@@ -240,12 +240,13 @@ def opinion(c:Claim, # the claim
 def verdict_of(c:Claim, # the claim
                found:list, # from `sshpe.experiments.summaries.results`
                sds:dict, # (measure, network) -> `noise`
+               scale:str, # see `scale_of`
               )->dict: # field -> value
     "A claim, what the paper says, and what our runs say."
     x, a = differences(c, found), c.better[0]
     d, paper = list(x.values()), lambda cells: [dict(row=k.row, column=k.column, value=k.value, std=k.std, recipe=k.recipe, mini=k.mini) for k in cells]
     out = dict(id=c.id, paper=c.paper, table=c.table, claim=c.claim, better=paper(c.better), worse=paper(c.worse), gap=c.gap, by_construction=of_same_runs(c), measure=measure_of(a), network=a.network,
-               seeds=list(x), differences=[round(v, 3) for v in d], verdict=verdict(d, c.margin), margin=c.margin, scale=scale_of(found) if a.mini else 'not at the mini scale', note=c.note, commands=commands(c, found))
+               seeds=list(x), differences=[round(v, 3) for v in d], verdict=verdict(d, c.margin), margin=c.margin, scale=scale if a.mini else 'not at the mini scale', note=c.note, commands=commands(c, found))
     if not d: return out
     m, low, high = interval(d)
     plow, phigh = opinion(c, d, sds)
@@ -271,13 +272,15 @@ def verdicts(found:list, # from `sshpe.experiments.summaries.results`
     of = {d['run'].rpartition('-s')[0]: d['config']['labels'] for d in found}
     kinds = {(measure_of(c.better[0]), c.better[0].network) for c in mine}
     sds = {k: noise({(s, n): sample(found, s, *k) for s, n in of.items()}) for k in kinds}
-    return [v for v in (verdict_of(c, found, sds) for c in mine) if verdict in ('', v['verdict'])]
+    scale = scale_of(found)
+    return [v for v in (verdict_of(c, found, sds, scale) for c in mine) if verdict in ('', v['verdict'])]
 
 # %% ../../nbs/components/experiments/03_paper_claims.ipynb #b5314f44
 def tally(said:list, # from `verdicts`
+         kinds=VERDICTS, # the verdicts that there are
          )->dict: # verdict -> how many
     "How many claims have which verdict."
-    return {k: sum(v['verdict'] == k for v in said) for k in VERDICTS}
+    return {k: sum(v['verdict'] == k for v in said) for k in kinds}
 
 def claim_row(v:dict, # one of `verdicts`
              )->dict: # column -> value

@@ -22,7 +22,7 @@ from ..data.coco import digest
 from ..data.mend import in_joints_of
 from ..data.crops import build_store, join, photo_mark, whole
 from ..data.registry import fingerprint, load
-from ..models.device import compile_mode, device_of, precision_of
+from ..models.device import device_of, precision_of
 from ..train.burn_in import begin
 from ..train.learner import Learner
 from ..evaluate.predict import predict
@@ -101,8 +101,7 @@ class Run:
     def skeleton(self): return self.train.skeleton
     @property
     def compiled(self): # mode of torch.compile, '' = not
-        l = self.learner
-        return compile_mode(l.device.type, l.T-l.t, l.p.compile, max(1, self.config.processes))
+        return self.learner.mode_of(max(1, self.config.processes))
     def __repr__(self):
         s, n = self.where, sum(w.numel() for w in self.learner.students[0].parameters())
         lines = plan_lines(self.config, self.split, self.train, self.val, self.more)+told(self.learner)

@@ -7,7 +7,7 @@ __all__ = ['LOSSES', 'PLAIN', 'Learner', 'named', 'Ahead', 'all_finite', 'Stop']
 
 # %% ../../nbs/components/train/03_learner.ipynb #893dea0f
 import math, signal, threading, time, zipfile
-from itertools import cycle, product
+from itertools import product
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,9 +59,17 @@ def setup(self:Learner): # Setup
     return Setup(self.r, self.p, self.skeleton.flip, self.t/self.T)
 
 @patch(as_prop=True)
-def mode(self:Learner)->str:
-    "How the steps from here on are compiled."
-    return compile_mode(self.device.type, self.T-self.t, self.p.compile, distributed.size())
+def remembering(self:Learner): # triples: a memory, its kind, its student
+    "Whom each memory remembers, and how."
+    return [(f, kind, g) for f, (kind, g) in zip(self.memories, product(self.r.memories, self.students[:self.r.n_teachers]))]
+
+@patch
+def mode_of(self:Learner, processes:int)->str: # that train together
+    "How the steps from here on are compiled, see `compile_mode`."
+    return compile_mode(self.device.type, self.T-self.t, self.p.compile, processes)
+
+@patch(as_prop=True)
+def mode(self:Learner): return self.mode_of(distributed.size()) # by those that train now
 
 @patch
 def compile_networks(self:Learner):
@@ -69,6 +77,7 @@ def compile_networks(self:Learner):
     self.compiling = Compilation(self.mode)
     for f in self.remembered().values(): self.compiling(f)
 
+# %% ../../nbs/components/train/03_learner.ipynb #a5d9f1a9
 @patch
 def new(self:Learner, s:int): # number of the student
     "A student's first weights."
@@ -151,7 +160,7 @@ def optimizer_step(self:Learner):
     distributed.average_(b for f in self.remembered().values() for b in f.buffers() if b.is_floating_point())
     self.optimiser.step(); self.optimiser.zero_grad(set_to_none=True)
     if weight(self.t, self.T, self.r, self.p): self.average_teachers()
-    for f, (kind, g) in zip(self.memories, product(self.r.memories, self.students[:self.r.n_teachers])):
+    for f, kind, g in self.remembering:
         if kind == 'epoch' and (self.t+1)%epoch(self.p, len(self.unl)) == 0: f.load_state_dict(g.state_dict())
 
 # %% ../../nbs/components/train/03_learner.ipynb #f927fe73
@@ -160,14 +169,14 @@ def average_teachers(self:Learner):
     "Teachers and memories that are averages take a step towards their students."
     if self.r.teacher in ('ema', 'eman'):
         for f, g in zip(self.teachers, self.students): average(f, g, self.r.decay, self.r.teacher == 'eman')
-    for f, (kind, g) in zip(self.memories, product(self.r.memories, self.students[:self.r.n_teachers])):
+    for f, kind, g in self.remembering:
         if kind != 'epoch': average(f, g, kind, self.r.teacher != 'ema')
 
 @patch
 def begin_teaching(self:Learner):
     "At the burn-in's end: teachers and memories begin as their students."
-    for fs in ([] if self.teachers is self.students else self.teachers, self.memories):
-        for f, g in zip(fs, cycle(self.students[:self.r.n_teachers] if fs is self.memories else self.students)): f.load_state_dict(g.state_dict())
+    taught = [] if self.teachers is self.students else zip(self.teachers, self.students)
+    for f, g in (*taught, *((f, g) for f, _, g in self.remembering)): f.load_state_dict(g.state_dict())
 
 @patch
 def second_stage(self:Learner):
