@@ -25,7 +25,8 @@ def deviation(H:torch.Tensor, # (…,V,J,h,w) heatmaps of V views in one frame
 def uncertainty(H:torch.Tensor, # (…,V,J,h,w)
                 seen:torch.Tensor, # (…,V,1,h,w) bool
                )->torch.Tensor: # (…,J)
-    "u: the largest disagreement about each joint."
+    "u: the largest disagreement about each joint; a single view agrees with itself."
+    if H.shape[-4] == 1: return H.new_zeros(H[...,0,:,0,0].shape, dtype=torch.float32)
     return deviation(H, seen).amax((-2,-1))
 
 # %% ../../nbs/components/ssl/02_uncertainty.ipynb #8687069c
