@@ -40,9 +40,9 @@ def flops(backbone:str, # as in a preset
 
 # %% ../../nbs/components/experiments/02b_costs.ipynb #acbe4e3e
 UNLABELLED = {'coco:train': 149_813, 'coco:unlabeled2017': 250_000, 'aic:train': 378_352}
-SPEED, OVERHEAD = 4e13, 25  # floating point operations a second of one GPU in training; seconds of a run beside its steps
-ASSUMPTIONS = (f'Assumed: {SPEED/1e12:g} TFLOP a second of one GPU (an H100 in bf16 with ResNet-18 and 32+32 people did 33 in supervised steps, 44 in dual-pose, 41 in denoise-select, about '
-               f'twice that with torch.compile; 25 in pose-mum-plus, compiled or not); people: COCO train 149,813, COCO unlabeled 250,000 found by a detector, AI Challenger 378,352; {OVERHEAD} s a run for start, crops and scores.')
+SPEED, OVERHEAD = 7e13, 25 # floating point operations a second of one GPU in training; seconds of a run beside its steps
+ASSUMPTIONS = (f'Assumed: {SPEED/1e12:g} TFLOP a second of one GPU (an H100 in bf16 with ResNet-18 and 32+32 people did 59 in supervised steps, 70 in dual-pose, 85 in denoise-select, compiled as long runs are, '
+               f'and 33 to 44 where they are not; Pose-MUM+ did 25 uncompiled and was not measured since its mixes are compiled); people: COCO train 149,813, COCO unlabeled 250,000 found by a detector, AI Challenger 378,352; {OVERHEAD} s a run for start, crops and scores.')
 
 def unlabelled_people(c:run.Config, # the run's parameters
                      )->int:
