@@ -740,16 +740,16 @@ def test_a_stopped_store_is_finished(tmp_path, monkeypatch, raw):
     real = people.open_photo
     for stop in range(7):
         seen = []
-        def dying(f, size=None):
+        def dying(f, *how):
             seen.append(Path(f).name)
             if f'{stop}.jpg' in seen: raise KeyboardInterrupt
-            return real(f, size)
+            return real(f, *how)
         monkeypatch.setattr(crops, 'open_photo', dying)
         with pytest.raises(KeyboardInterrupt): build_store(p, (64, 48), cache=tmp_path/f'{stop}', workers=1, raw=raw)
         kept = {k: v for k, v in files_of(tmp_path/f'{stop}').items()}
         assert kept.items() <= whole.items() and len(kept) - 1 >= (stop*3)//6 - 1
         again = []
-        monkeypatch.setattr(crops, 'open_photo', lambda f, size=None: again.append(f) or real(f, size))
+        monkeypatch.setattr(crops, 'open_photo', lambda f, *how: again.append(f) or real(f, *how))
         build_store(p, (64, 48), cache=tmp_path/f'{stop}', raw=raw)
         assert files_of(tmp_path/f'{stop}') == whole and len(again) <= 7 + 4 - 2*(len(kept) - 1)
 
@@ -796,7 +796,7 @@ def test_four_processes_cut_once(tmp_path, root):
 
 def test_one_decode_a_photo(tiny, cache, monkeypatch):
     seen, real = [], people.open_photo
-    monkeypatch.setattr(crops, 'open_photo', lambda f, s=None: seen.append(Path(f).name) or real(f, s))
+    monkeypatch.setattr(crops, 'open_photo', lambda f, *how: seen.append(Path(f).name) or real(f, *how))
     build_store(load('coco', tiny), cache=cache)
     assert sorted(seen) == ['1.jpg', '2.jpg', '3.jpg']
 

@@ -1,5 +1,5 @@
 """Files as people have them: what can be understood is read and counted, what cannot is left out and counted, and one strange person never costs the rest."""
-import gc, json, os, warnings
+import gc, json, os, re, warnings
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
@@ -7,13 +7,14 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageOps
 from sshpe.cli import main
 from sshpe.data import people as photos
-from sshpe.data.crops import build_store
+from sshpe.data.crops import build_store, covered, cut, enough, frames
 from sshpe.data.people import open_photo, photo_header, photo_size
 from sshpe.data.registry import load
 from sshpe.data.verify import report_lines, verify
 from sshpe.errors import InputError
 from sshpe.pose.skeleton import COCO17, Skeleton, mirror_pairs
 from sshpe.runs import result, run, training
+from sshpe.runs.predictions import Look, cut_out
 from sshpe.ssl.methods import recipe
 from sshpe.ssl.recipe import Setup
 
@@ -613,3 +614,56 @@ def test_the_cache_is_listed_and_cleared(tmp_path, cache, capsys):
     assert main(['cache', '--clear', '--data', 'coco']) == 0 and [k.what for k in kept_things()] == ['other']
     assert (build_store(val, (32, 32), 1.).canvases[:] == b).all()
     with pytest.raises(InputError, match='0 bytes or more'): clear(most=-1)
+
+
+def smooth(size):
+    "A photo without sharp edges: averages of it are what a JPEG decodes, to a few grey levels."
+    x, y = np.meshgrid(*(np.arange(n) for n in size))
+    return Image.fromarray(np.stack([128+100*np.sin(x/37), 128+100*np.cos(y/53), 255*x/size[0]], -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize('size', [(640, 480), (333, 251), (8, 3), (1, 1)])
+@pytest.mark.parametrize('end', ['.jpg', '.png', '.tif'])
+@pytest.mark.parametrize('k', [2, 4, 8])
+def test_photos_opened_smaller(k, end, size, tmp_path):
+    (im := smooth(size)).save(f := tmp_path/f'a{end}')
+    a = np.asarray(im, float)
+    ends = [slice(i, i+k) for i in range(0, max(size), k)]
+    means = np.array([[a[y, x].mean((0, 1)) for x in ends if x.start < size[0]] for y in ends if y.start < size[1]])
+    small = open_photo(f, size, k)
+    assert small.size == (-(-size[0]//k), -(-size[1]//k)) and np.abs(np.asarray(small)-means).max() < (12 if end == '.jpg' else 2)
+    with pytest.raises(InputError, match=re.escape(f'is {size} pixels wide and high, but the data set says (7, 7)')): open_photo(f, (7, 7), k)
+
+
+@pytest.mark.parametrize('end', ['.jpg', '.png', '.tif'])
+@pytest.mark.parametrize('turn', range(1, 9))
+def test_turned_photos_opened_smaller(turn, end, tmp_path):
+    im = smooth((202, 131))
+    f, raw = stored(tmp_path, im, turn, end)
+    for want, sizes in ((im, (None, im.size)), (raw, (raw.size,) if turn > 4 else ())):
+        for s in sizes: # pixels at an edge that is no multiple of 4 may hold fewer of the photo's
+            got, near = np.asarray(open_photo(f, s, 4), float), np.asarray(want.reduce(4), float)
+            assert got.shape == near.shape and np.abs(got-near)[2:-2,2:-2].max() < 16
+
+
+def test_a_crop_of_a_large_photo(tmp_path):
+    "A disc in a photo of 12 million pixels is where the matrix says, whoever else is in the photo."
+    at, a = np.array([2510.3, 1190.8]), np.zeros((3000, 4000, 3), np.uint8)
+    Y, X = np.mgrid[:3000, :4000]
+    a[(X-at[0])**2+(Y-at[1])**2 < 90**2] = 255
+    Image.fromarray(a).save(f := tmp_path/'a.jpg', quality=95)
+    (M,), size = frames([(1500, 200, 1600, 2600)], (192, 128)), (192, 128)
+    part, k = covered(M[None], np.array([(4000, 3000)]), size, size)[0], enough(M)
+    assert k == 8
+    for k in (1, 8):
+        c = np.asarray(cut(open_photo(f, k=k), M, part, size, size, k), float)[...,0].clip(130)-130 # beyond the photo it is 124
+        y, x = np.mgrid[:192, :128]
+        assert np.abs([(c*x).sum()/c.sum(), (c*y).sum()/c.sum()]-(M[:,:2]@at+M[:,2])).max() < .05
+    small, large = Look(1, str(f), [((2400, 1100, 200, 200), 1.), ((1500, 200, 1600, 2600), 1.)]), Look(1, str(f), [((1500, 200, 1600, 2600), 1.)])
+    assert (cut_out(small, size, 1.)[0][1].canvas == cut_out(large, size, 1.)[0][0].canvas).all()
+
+
+@given(st.floats(1e-3, 3))
+def test_two_pixels_are_left_for_each_of_the_crop(s):
+    k = enough(np.array([[s, 0, 0], [0, s, 0]]))
+    assert k in (1, 2, 4, 8) and (k == 1 or 1/(k*s) >= 2) and (k == 8 or 1/(2*k*s) < 2)

@@ -150,9 +150,9 @@ def test_crops_pixel_by_pixel(seed, vs, size, margin):
 def test_the_upright_view_is_the_canvas_middle_and_nothing_is_the_mean_colour():
     c = torch.randint(0, 256, (1, 3, 18, 12), dtype=torch.uint8)
     eye = torch.eye(2, 3)[None,None]
-    x = V.crops(c, eye, (12, 8))[0,0]
-    assert torch.allclose(x*torch.tensor(V.STD).view(3, 1, 1)+torch.tensor(V.MEAN).view(3, 1, 1),
-                          c[0,:,3:15,2:10].float(), atol=1e-2)
+    for x in (V.crops(c, eye, (12, 8))[0,0], V.upright_view(c, (12, 8))[0]):
+        assert torch.allclose(x*torch.tensor(V.STD).view(3, 1, 1)+torch.tensor(V.MEAN).view(3, 1, 1),
+                              c[0,:,3:15,2:10].float(), atol=1e-2)
     assert not V.crops(c, eye+torch.tensor([[0, 0, 500.], [0, 0, 0]]), (12, 8)).any()
 
 # what a view has seen, and answers in one frame

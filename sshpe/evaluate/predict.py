@@ -10,7 +10,7 @@ import numpy as np, torch
 from ..models.device import layout
 from ..pose.heatmap import decode, mirror
 from ..models.posenet import folded
-from ..pose.views import crops
+from ..pose.views import upright_view
 
 # %% ../../nbs/components/evaluate/02_predict.ipynb #9244989c
 @torch.no_grad()
@@ -20,8 +20,7 @@ def heatmaps(nets, # networks in eval mode
              flip=None, # `Skeleton.flip`: average with the mirrored picture
             )->torch.Tensor: # (S,B,J,h,w)
     "What networks paint on the upright view."
-    M = torch.eye(2, 3, device=canvas.device).expand(len(canvas), 1, 2, 3)
-    x = crops(canvas, M, p.size)[0].contiguous(memory_format=layout(p))
+    x = upright_view(canvas, p.size).contiguous(memory_format=layout(p))
     H = torch.stack([f(x).float() for f in nets])
     return H if flip is None else (H+torch.stack([mirror(f(x.flip(-1)).float(), flip) for f in nets]))/2
 

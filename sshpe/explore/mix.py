@@ -22,7 +22,7 @@ from ..models.posenet import STAGES
 from ..ssl.mum import FITS, masks, Mix, mix, limbs_together
 from ..ssl.recipe import perturbations
 from ..models.ema import answering
-from ..pose.views import crops, keyed
+from ..pose.views import keyed, upright_view
 
 # %% ../../nbs/components/explore/07_mix.ipynb #53344594
 def drawn(q:Mix, # groups, tiles and probabilities
@@ -191,7 +191,7 @@ def passed(self:MixExplorer, s)->Group: # a state
     m = drawn(q, len(rows), s.seed)
     def ask():
         self.tell(f'asking {s.network} about {len(rows)} people, mixed and alone …', 0)
-        X = crops(store.batch(rows), torch.eye(2, 3).expand(len(rows), 1, 2, 3), p.size)[0].to(net.head.weight.device)
+        X = upright_view(store.batch(rows), p.size).to(net.head.weight.device)
         (f, mixed), (_, alone) = passing(net, X, q.feature_hook(len(rows), s.seed)), passing(net, X, lambda stage, f: f)
         own, strong = owners(m, s.tiles, len(rows), s.unmix), {k: strength(f[k]) for k in STAGES}
         colours = {k: [draw.grow(RGB[o], v.shape) for o, v in zip(own[k], strong[k])] for k in STAGES}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEAK', 'STRONG', 'MEAN', 'STD', 'apply', 'compose', 'invert', 'mirrors', 'matrix', 'Uniform', 'Normal', 'Beta',
-           'Affine', 'keyed', 'sample_views', 'on_top', 'grid', 'warp', 'in_heatmap', 'row_statistics', 'crops', 'swap',
-           'move', 'move_points', 'shown', 'blackened', 'one_frame']
+           'Affine', 'keyed', 'sample_views', 'on_top', 'grid', 'warp', 'in_heatmap', 'row_statistics', 'normalised',
+           'upright_view', 'crops', 'swap', 'move', 'move_points', 'shown', 'blackened', 'one_frame']
 
 # %% ../../nbs/components/pose/03_views.ipynb #cf0ab198
 import functools
@@ -188,6 +188,21 @@ def row_statistics(w:int, # width of a picture, pixels
     "ImageNet's, for a row of pixels with their channels side by side; kept on the device."
     return tuple(torch.tensor(v, device=device).repeat(w) for v in (MEAN, STD))
 
+def normalised(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8
+              )->torch.Tensor: # (B,3,Hc,Wc) float32, channels side by side
+    "Canvases with ImageNet's statistics taken off."
+    B, _, Hc, Wc = canvas.shape
+    mean, std = row_statistics(Wc, canvas.device)
+    rows = canvas.permute(0, 2, 3, 1).reshape(B, Hc, 3*Wc).float().sub_(mean).div_(std)
+    return rows.view(B, Hc, Wc, 3).permute(0, 3, 1, 2)
+
+def upright_view(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8 people with a margin around the crop
+                 size:tuple, # (H,W) of the crop
+                )->torch.Tensor: # (B,3,H,W) float32, normalised
+    "The crop as it was cut: the middle of its canvas, nothing looked up."
+    top, left = ((n-m)//2 for n, m in zip(canvas.shape[-2:], size))
+    return normalised(canvas[...,top:top+size[0],left:left+size[1]])
+
 def crops(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8 people with a margin around the crop
           M:torch.Tensor, # (B,V,2,3) crop pixels to view pixels
           size:tuple, # (H,W) of a view
@@ -195,9 +210,7 @@ def crops(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8 people with a margin around t
     "All views of a batch of people."
     (B, V), (H, W), (Hc, Wc) = M.shape[:2], size, canvas.shape[-2:]
     t = M[...,2]-M[...,0]*((Wc-W)/2)-M[...,1]*((Hc-H)/2)  # from canvas pixels
-    mean, std = row_statistics(Wc, canvas.device)
-    x = canvas.permute(0, 2, 3, 1).reshape(B, Hc, 3*Wc).float().sub_(mean).div_(std).view(B, Hc, Wc, 3).permute(0, 3, 1, 2)
-    y = F.grid_sample(x, grid(torch.cat([M[...,:2], t[...,None]], -1), (Hc, Wc), size), 'bilinear', 'zeros', align_corners=False)
+    y = F.grid_sample(normalised(canvas), grid(torch.cat([M[...,:2], t[...,None]], -1), (Hc, Wc), size), 'bilinear', 'zeros', align_corners=False)
     return y.view(B, 3, V, H, W).permute(2, 0, 1, 3, 4)
 
 # %% ../../nbs/components/pose/03_views.ipynb #1d82227d

@@ -8,14 +8,15 @@ __all__ = ['VIDEOS', 'files_of', 'frames_of', 'Look', 'looks', 'Cut', 'cut_out',
 
 # %% ../../nbs/components/runs/09_predictions.ipynb #85e858fc
 import glob
+from itertools import islice
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch
 from ..errors import InputError, need
 from ..files import write_atomic
 from ..data.batch import fetch
-from ..data.crops import canvas_size, covered, cut, frames, Rows, Store
-from ..data.people import ENDINGS, open_photo
+from ..data.crops import canvas_size, covered, cut, enough, frames, Rows, Store
+from ..data.people import ENDINGS, open_photo, photo_header
 from ..data.record_file import in_order
 from ..evaluate.metrics import person_score
 from ..evaluate.predict import heatmaps
@@ -63,7 +64,12 @@ class Look:
     boxes:list # ((x, y, w, h) in photo pixels, score); [] = the whole photo
     image:object = None # PIL image; None: read when it is its turn
 
-    def open(self): return self.image or open_photo(self.name) # PIL image; raises `InputError` where it cannot be read
+    def size(self): # (width, height); raises `InputError` where it cannot be read
+        if self.image: return self.image.size
+        size = photo_header(self.name)[0]
+        return size if all(size) else self.open().size
+    def open(self, k:int=1): # PIL image, k times smaller; raises `InputError` where it cannot be read
+        return self.image.reduce(k) if self.image else open_photo(self.name, k=k)
 
 def looks(files, # from `files_of`
           boxes=None, # of `boxes_by_photo`: a photo's boxes and number by its path; None: whole photos
@@ -101,20 +107,21 @@ def cut_out(look:Look, # a photo
             keep:bool=False, # the photo, to draw on
            ): # list of `Cut`, and sentences about what was left out
     "The people of a photo."
-    try: im = look.open()
-    except InputError as e: return [], [str(e)]
-    whole, out, problems = [((0, 0, *im.size), 1.)], [], []
     canvas, padding = canvas_size(size, margin), 1.25 if look.boxes else 1.
-    edge = np.subtract(canvas, size)[::-1]/2+.5
-    for box, score in look.boxes or whole:
-        x, y, w, h = box
-        if not (x < im.width and y < im.height and x+w > 0 and y+h > 0):
-            problems.append(f'the box {box} is outside {look.name}, which is {im.width} x {im.height} pixels.')
-            continue
-        m = frames([box], size, padding)
-        part = covered(m, np.array([im.size]), size, canvas)[0]
-        out.append(Cut(look, box, score, m[0], np.asarray(cut(im, m[0], part, size, canvas)), part-np.tile(edge, 2), im if keep else None))
-    return out, problems
+    edge = np.tile(np.subtract(canvas, size)[::-1]/2+.5, 2)
+    try:
+        width, height = look.size()
+        boxes = look.boxes or [((0, 0, width, height), 1.)]
+        there = [(b, s) for b, s in boxes if b[0] < width and b[1] < height and b[0]+b[2] > 0 and b[1]+b[3] > 0]
+        problems = [f'the box {b} is outside {look.name}, which is {width} x {height} pixels.' for b, s in boxes if (b, s) not in there]
+        M = frames([b for b, _ in there], size, padding)
+        photo = {k: look.open(k) for k in {enough(m) for m in M} | ({1} if keep else set())}
+    except InputError as e: return [], [str(e)]
+    def person(box, score, m, part):
+        k = enough(m)
+        return Cut(look, box, score, m, np.asarray(cut(photo[k], m, part, size, canvas, k)), part-edge, photo[1] if keep else None)
+    parts = covered(M, np.array([(width, height)]), size, canvas)
+    return [person(*b, m, part) for b, m, part in zip(there, M, parts)], problems
 
 # %% ../../nbs/components/runs/09_predictions.ipynb #f09ab1a4
 def photo_store(cuts, # of `Cut`
@@ -186,8 +193,10 @@ def predictions(x, # a finished run, `sshpe.runs.result.Result`
             for c, r in zip(now, new): drawn and drawn(c, r)
             out.extend(new)
             if tell: tell(len(out), len(problems))
-    for cuts, bad in in_order(lambda l: cut_out(l, x.preset.size, f.margin, bool(drawn)), looks, 2):
-        waiting += cuts; problems += bad
+    looks = iter(looks)
+    while now := list(islice(looks, batch)):
+        for cuts, bad in in_order(lambda l: cut_out(l, x.preset.size, f.margin, bool(drawn)), now):
+            waiting += cuts; problems += bad
         look(batch)
     look(1)
     need(out, ' '.join(problems[:3]) or 'there is nothing to look at.')
