@@ -1,5 +1,6 @@
 "Sizes beside the papers' against scipy and hand-made runs; questions that leave no claim out."
 import re
+from statistics import mean, stdev
 import pytest
 from hypothesis import given, strategies as st
 from scipy import stats
@@ -50,6 +51,20 @@ def test_what_was_not_run_once_or_is_a_claim_of_likeness_keeps_its_verdict():
 def ledger(seeds=3):
     shift, AP = [0., 4., -2.], {'supervised': 20., 'dual-pose': 23., 'denoise-select': 30., 'multi-view': 23.1, 'multi-view-refine': 23.2}
     return [fake(r, s, v+shift[s]+.05*s) for r, v in AP.items() for s in range(seeds)]+[fake('supervised', s, 40.+.1*s, labels=1000) for s in range(seeds)]
+
+def test_few_seeds_are_judged_by_the_noise_of_all_runs():
+    "One seed of a method; the noise is that of ten runs of two others, four of them with seeds for tuning."
+    wobble = [.3, -.2, .1, .4, -.5]
+    runs = [fake(r, s, v+x*sign+3.*(s > 2)) for r, v, sign in (('supervised', 20., 1), ('multi-view', 22., -1)) for s, x in zip((0, 1, 2, 100, 101), wobble)]
+    d = {s: runs[i]['networks']['student']['AP_box']-mean(runs[i+5]['networks'][f'student{k}']['AP_box'] for k in (1, 2)) for i, s in enumerate((0, 1, 2, 100, 101))}
+    sd, df = stdev(d.values())/2**.5, 4 # of one run; all else is explained by the two methods and the five draws
+    half, near = (stats.t.ppf(q, df)*sd*2**.5 for q in (.975, .95))
+    for AP in (30., 20.9, 20.31, 12.):
+        (v,) = (v for v in verdicts(runs+[fake('dual-pose', 0, AP)]) if v['claim'] == 'DualPose A > Supervised, 1K')
+        e, ours = effect(v), AP-20.3
+        assert (e['ratio_low'], e['ratio_high']) == pytest.approx(((ours-half)/v['gap'], (ours+half)/v['gap']), abs=2e-3)
+        small = -bar(v['gap']) < ours-near and ours+near < bar(v['gap'])
+        assert e['verdict'] == ('level' if small else 'confirmed' if ours > half else 'contradicted' if ours < -half else 'open')
 
 def test_ensembles_are_counted_with_nobody():
     found = effects.effects(verdicts(ledger()))

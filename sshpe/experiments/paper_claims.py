@@ -164,11 +164,12 @@ def pooled(x, # differences, one for each seed
            sd:float, # standard deviation, from `noise`
            df:int, # its degrees of freedom
            terms:int=2, # cells in the contrast
+           level:float=.95, # how often such intervals hold the true mean
           )->tuple: # low, high
     "An interval by the noise of all runs."
     from scipy.stats import t
     if not df or not len(x): return -math.inf, math.inf
-    half = t.ppf(.975, df)*sd*math.sqrt(terms/len(x))
+    half = t.ppf((1+level)/2, df)*sd*math.sqrt(terms/len(x))
     return mean(x)-half, mean(x)+half
 
 # %% ../../nbs/components/experiments/03_paper_claims.ipynb #26841b58
@@ -229,12 +230,13 @@ def commands(c:Claim, # the claim
 def opinion(c:Claim, # the claim
             d:list, # differences, one for each seed
             sds:dict, # (measure, network) -> `noise`
+            level:float=.95, # see `pooled`
            )->tuple: # low, high; None where cells are of the same runs, or of several kinds
     "The pooled interval of a claim."
     both = (*c.better, *c.worse)
     kinds = {(measure_of(x), x.network) for x in both}
     if len(kinds) > 1 or len({setting_of(x) for x in both}) < len(both): return None, None
-    return pooled(d, *sds[kinds.pop()], len(both))
+    return pooled(d, *sds[kinds.pop()], len(both), level)
 
 # %% ../../nbs/components/experiments/03_paper_claims.ipynb #98a2bc4e
 def verdict_of(c:Claim, # the claim
@@ -251,7 +253,7 @@ def verdict_of(c:Claim, # the claim
     m, low, high = interval(d)
     plow, phigh = opinion(c, d, sds)
     also = list(differences(c, found, 'PCK').values()) if a.metric == 'AP' else []
-    out |= dict(mean=m, low=low, high=high, detectable=detectable(stdev(d), len(d)) if len(d) > 1 else math.inf, pooled_low=plow, pooled_high=phigh,
+    out |= dict(mean=m, low=low, high=high, detectable=detectable(stdev(d), len(d)) if len(d) > 1 else math.inf, pooled_low=plow, pooled_high=phigh, pooled_90=opinion(c, d, sds, .9),
                 pooled='' if c.margin is not None or plow is None else 'confirmed' if plow > 0 else 'contradicted' if phigh < 0 else 'open',
                 PCK=mean(also) if also else None, PCK_verdict=verdict(also) if also else '')
     return {k: round(v, 3) if isinstance(v, float) and math.isfinite(v) else None if isinstance(v, float) else v for k, v in out.items()}
@@ -264,14 +266,14 @@ def verdicts(found:list, # from `sshpe.experiments.summaries.results`
              table:str='', # only of this one; '' = all
              verdict:str='', # only these; '' = all
             )->list: # of dicts
-    "Every claim with its verdict; raises `InputError` where a paper, table or verdict is unknown."
+    "Every claim with its verdict; runs with seeds for tuning say only how noisy runs are. Raises `InputError` where a paper, table or verdict is unknown."
     if paper: choose(paper, sorted({c.paper for c in claims()}), 'paper')
     if table: choose(table, sorted({c.table for c in claims()}), 'table')
     if verdict: choose(verdict, VERDICTS, 'verdict')
     mine = [c for c in claims() if paper in ('', c.paper) and table in ('', c.table)]
     of = {d['run'].rpartition('-s')[0]: d['config']['labels'] for d in found}
     kinds = {(measure_of(c.better[0]), c.better[0].network) for c in mine}
-    sds = {k: noise({(s, n): sample(found, s, *k) for s, n in of.items()}) for k in kinds}
+    sds = {k: noise({(s, n): sample(found, s, *k, seeds=None) for s, n in of.items()}) for k in kinds}
     scale = scale_of(found)
     return [v for v in (verdict_of(c, found, sds, scale) for c in mine) if verdict in ('', v['verdict'])]
 

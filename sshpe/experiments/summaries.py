@@ -212,11 +212,11 @@ def sample(found:list, # from `summaries`
            of, # a Config, or the text of `setting`
            measure:str='AP_box', # see `measured`
            network:str='student', # see `measured`
-           seeds=SEEDS, # whose runs count
+           seeds=SEEDS, # whose runs count; None: everybody's
           )->dict: # seed -> number
     "One figure of the runs of a setting, by seed."
     of = of if isinstance(of, str) else setting(of)
-    mine = [d for d in found if d['run'].rpartition('-s')[0] == of and d['config']['seed'] in seeds]
+    mine = [d for d in found if d['run'].rpartition('-s')[0] == of and (seeds is None or d['config']['seed'] in seeds)]
     return {d['config']['seed']: v for d in mine if (v := measured(d, measure, network)) is not None}
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #11b89fb3
