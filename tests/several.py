@@ -30,5 +30,12 @@ for name, norm in (('pose-mum-plus', 'sync'), ('denoise-select', 'frozen'), ('po
     answers[f'{name} {norm}'] = dict(rows=rows, bits=bits, bins=l.bins)
 answers['agree'] = [distributed.agree(-7), distributed.agree(distributed.rank())]
 learner('dual-pose', norm='sync', every=2).fit(f'{out}/state.pt', until=3)  # stops between two rows of the log
+
+# two stop within an interval of the log, after the step of it in which pseudo-labels are counted, and two go on
+def eight(): return learner('denoise-select', norm='sync', steps=8, every=4)
+whole, state = eight().fit(), f'{out}/interval.pt'
+eight().fit(state, until=7)
+distributed.agree(0)  # it is written
+answers['stopped'] = [whole.rows, eight().fit(state).rows]
 with open(f'{out}/{distributed.rank()}.json', 'w') as f: f.write(json.dumps(answers))
 distributed.leave()

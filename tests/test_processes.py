@@ -107,6 +107,13 @@ def test_a_state_between_two_rows_holds_what_both_have_counted(two, out):
     close(whole.rows, l.fit().rows, 1e-4)
     assert l.bins == whole.bins
 
+def test_two_that_stop_after_the_counted_step_go_on_as_two(two):
+    whole, resumed = two[0]['stopped']
+    assert [r['step'] for r in whole] == [4, 8] and any(k.startswith('kept') for k in whole[1])
+    for a, b in zip(whole, resumed, strict=True):
+        assert a.keys() == b.keys()
+        for k in a.keys()-{'seconds'}: assert a[k] == b[k] or a[k] == pytest.approx(b[k], rel=1e-6), k
+
 @pytest.mark.parametrize('name', ['pose-mum-plus', 'denoise-select'])
 def test_pieces_add_up_to_the_batch(name):
     "Gradient accumulation, where no normalisation looks at the batch."

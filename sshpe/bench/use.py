@@ -52,7 +52,7 @@ def large_photo(folder, # where to write it
     M, = frames([(1250, 250, 1500, 2500)], size)
     part, k = covered(M[None], np.array([whole]), size, size)[0], enough(M)
     t = turns(dict(ours=lambda: cut(open_photo(f, k=k), M, part, size, size, k), theirs=lambda: open_photo(f)), 3 if quick else 15)
-    return Comparison('use/large', 'a crop of 192x128 from a photo of 12 million pixels, against decoding all of them', t['ours'], t['theirs'], .5)
+    return Comparison('use/large', 'a crop of 192x128 from a photo of 12 million pixels, against decoding all of them', t['ours'], t['theirs'])
 
 def use_rows(quick:bool=False): # fewer photos and repetitions
     "Photos a second: to joints, and to scores, against decoding and passes."
