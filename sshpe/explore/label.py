@@ -58,7 +58,7 @@ class LabelExplorer(Explorer):
                  **state): # fields of `State`
         if not isinstance(data, Store):
             people = data if isinstance(data, People) else people_of(source(str(data)))
-            data = build_store(people[:n], self.SIZE, 1., workers=4)
+            data = build_store(people[:n], self.SIZE, 1.)
         need(data.keypoints.shape[1] == len(COCO17), f'these people have {data.keypoints.shape[1]} joints, not the {len(COCO17)} of COCO that are asked for.')
         self.people, self.times = data, {} # person -> times of its clicks
         super().__init__(data, **state)

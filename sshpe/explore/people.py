@@ -59,7 +59,7 @@ def store_of(data, # `People`, a `Store`, or a source's line
     if isinstance(data, Store): return data[:n]
     people = data if isinstance(data, People) else people_of(source(str(data)), skeleton=x.skeleton)
     need(people.skeleton.joints == x.skeleton.joints, f'{people.name} has other joints than {x.where}.')
-    return build_store(people[:n], x.preset.size, MARGIN, workers=4)
+    return build_store(people[:n], x.preset.size, MARGIN)
 
 # %% ../../nbs/components/explore/03_people.ipynb #dd8571e2
 def is_photo(data)->bool: # whatever an explorer is given

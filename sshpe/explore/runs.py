@@ -106,7 +106,7 @@ def failures(where, # a run's folder
     oks = per_person_oks(people, xy)
     rows = np.argsort(oks, kind='stable')[:min(n, int(np.isfinite(oks).sum()))]  # NaN, nobody to compare with, comes last
     with tempfile.TemporaryDirectory() as cache:
-        s = build_store(people[rows], x.preset.size, MARGIN, cache, workers=4)
+        s = build_store(people[rows], x.preset.size, MARGIN, cache)
         s = replace(s, canvases=Rows(np.array(s.canvases)))
     return Failures(x, rows, oks[rows], to_crop(xy[rows], s.matrix), s)
 

@@ -39,7 +39,7 @@ def gather(people, # N People with labels
           )->dict: # of B people: pictures (B,H,W,3), truth (B,J,3) and xy (B,J,2) in crop pixels, score (B,J), error (B,), row (B,)
     "The best and the worst, with all that is needed to draw them."
     e = joint_errors(people, xy)
-    rows, s = extremes(e, n), build_store(people, size, 1., workers=4)
+    rows, s = extremes(e, n), build_store(people, size, 1.)
     return dict(pictures=np.asarray(s.canvases[rows]), truth=s.keypoints[rows], xy=to_crop(xy[rows], s.matrix[rows]), score=score[rows], error=e[rows], row=rows)
 
 def read_extremes(path)->dict: # of the file; None where it is missing

@@ -98,7 +98,7 @@ def evaluate(x:Result, # a finished run
     if found := people.scores is not None: m = detected_scores(x, people, Path(where), flip)
     else:
         need((people.keypoints[...,2] > 0).any(), f'{people.name} has no labelled joint to compare with.')
-        people = whole(people, lambda d: build_store(d, x.preset.size, 1., workers=4))
+        people = whole(people, lambda d: build_store(d, x.preset.size, 1.))
         m = score(network_answers(x.networks, people, x.preset, x.skeleton.flip if flip else None), people, where)
     m = run.as_plain(dict(data=people.name, people=len(people), flip=flip, boxes='detected' if found else 'true') | m)
     write_atomic(Path(where)/'metrics.json', json.dumps(m, indent=1))
@@ -115,7 +115,7 @@ def passing(nets:dict, # name -> network
     out, rows = {}, []
     for part in np.array_split(np.arange(len(people)), -(-len(people)//portion)):
         with tempfile.TemporaryDirectory() as cache:
-            some = whole(people[part], lambda d: build_store(d, p.size, 1., cache, workers=4))
+            some = whole(people[part], lambda d: build_store(d, p.size, 1., cache))
             found = network_answers(nets, some, p, flip, cache)
         rows.append(part[np.isin(people.ann_ids[part], some.ann_ids)])
         for k, a in found.items(): out.setdefault(k, []).append(a)
@@ -189,7 +189,7 @@ def opinions(x:Result, # a finished run
     r, p, nets, out = x.recipe, x.preset, x.teachers, []
     if views: nets = [f for k, f in x.networks.items() if k.startswith('student')]; r = asked_often(r, views, len(nets))
     setup = Setup(r, p, x.skeleton.flip)
-    s = build_store(people, p.size, r.canvas_margin, workers=4)
+    s = build_store(people, p.size, r.canvas_margin)
     device = nets[0].head.weight.device
     for i in range(0, len(s), batch):
         rows = np.arange(i, min(i+batch, len(s)))

@@ -120,7 +120,7 @@ def stores(c, # the run's parameters
            p, # Preset
           ): # Store of the labelled people, Store of the unlabelled people
     "Everybody's crops; raises `InputError` where a recipe needs unlabelled people and there are none."
-    (li, ui, *oi), cut = split.rows(train, *more), lambda d: build_store(d, p.size, r.canvas_margin, workers=4)
+    (li, ui, *oi), cut = split.rows(train, *more), lambda d: build_store(d, p.size, r.canvas_margin)
     if not len(ui) and not more and not r.lam: ui = li  # nobody is left, and nobody is needed
     left = len(ui) + sum(map(len, oi))
     need(left, f'all {len(li):,} people of {train.name} are labelled: {r.name} needs some without labels.')
@@ -163,7 +163,7 @@ def assemble(c:run.Config, # the run's parameters
     "All parts of a run, in memory; nothing is written but the cache of crops."
     (r, p), device = settle(c), device_of(device or c.device)
     train, val = people(c)
-    canvases, plain = (lambda d, m=m: build_store(d, p.size, m, workers=4) for m in (r.canvas_margin, 1.))
+    canvases, plain = (lambda d, m=m: build_store(d, p.size, m) for m in (r.canvas_margin, 1.))
     train, val, more = whole(train, canvases), whole(val, plain), [whole(d, canvases) for d in others(c, train, val)]
     split = split_of(c, train, more)
     lab, unl = stores(c, split, train, more, r, p)
@@ -212,7 +212,7 @@ def network_answers(nets, # name -> network
                     cache=None, # folder of crops; None: `cache_folder()`
                    )->dict: # name -> points (N,J,2) in photo pixels, scores (N,J)
     "What each network, and the ensemble, says about these people."
-    s = build_store(people, p.size, 1., cache, workers=4)
+    s = build_store(people, p.size, 1., cache)
     return {k: (in_photos(xy, s.matrix), score) for k, (xy, score) in predict(nets, s, p, flip).items()}
 
 # %% ../../nbs/components/runs/03_training.ipynb #ab98faff
