@@ -93,6 +93,13 @@ def test_changes_are_verdicts_that_differ():
     assert {r['claim'] for r in rows} == {e['claim'] for e in after if e['verdict'] != old[e['id']]} and len(rows) > 1
     assert changed(before, before) == [] == changed(after, effects.effects(NOTHING))
 
+def test_rows_of_a_column_are_of_the_same_draws():
+    runs = [fake('pose-cons', s, AP) for s, AP in enumerate((40., 20., 30.))]+[fake('mum', 0, 41.), fake('mum', 2, 32.)]
+    rows = {r['ours']: r['AP'] for r in paper_claims.beside(runs, 'pose-mum', 'Table 3')}
+    assert rows['pose-cons'].endswith('| 35.0 ± 7.1 (2)') and rows['mum'].endswith('| 36.5 ± 6.4 (2)') and rows['pose-mum'].endswith('| –')
+    apart = [fake('pose-cons', 1, 20.), fake('mum', 0, 41.)] # no draw is shared: what there is
+    assert [r['AP'].rpartition('| ')[2] for r in paper_claims.beside(apart, 'pose-mum', 'Table 3') if r['ours'] in ('pose-cons', 'mum')] == ['20.0 (1)', '41.0 (1)']
+
 def test_the_picture_shows_what_has_run():
     assert effects.picture(effects.effects(NOTHING)) is None
     names = [t.get_text() for t in effects.picture(effects.effects(verdicts(ledger()))).axes[0].get_yticklabels()]

@@ -310,12 +310,13 @@ def beside(found:list, # from `sshpe.experiments.summaries.results`
            paper:str, # 'denoise' or 'pose-mum'
            table:str, # e.g. 'Table 3'
           )->list: # of dicts: one for each row, with a text for each column
-    "A paper's table with our figures."
-    rows = {}
-    for c in cells().values():
-        if (c.paper, c.table) != (paper, table): continue
+    "A paper's table with our figures, from the seeds that all rows of a column have."
+    rows, here = {}, [c for c in cells().values() if (c.paper, c.table) == (paper, table)]
+    ran = {c: x for c in here if c.mini and (x := sample(found, setting_of(c), measure_of(c), c.network))}
+    for c in here:
         theirs = ' ± '.join(f'{v:g}' for v in (c.value, c.std) if v is not None)
-        x = list(sample(found, setting_of(c), measure_of(c), c.network).values()) if c.mini else []
+        seeds = set.intersection(*(set(x) for o, x in ran.items() if o.column == c.column)) if c in ran else ()
+        x = [v for s, v in ran.get(c, {}).items() if s in seeds or not seeds]
         ours = ' ± '.join(f'{f(x):.1f}' for f in (mean, stdev)[:len(x)])+f' ({len(x)})' if x else '–'
         rows.setdefault(c.row, dict(row=c.row, ours=c.recipe, network=c.network))[c.column] = f'{theirs} | {ours}' if theirs else ours
     return list(rows.values())
