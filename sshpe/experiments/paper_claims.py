@@ -322,8 +322,8 @@ def beside(found:list, # from `sshpe.experiments.summaries.results`
     return list(rows.values())
 
 # %% ../../nbs/components/experiments/03_paper_claims.ipynb #bc26bbb0
-VERDICT_COLOURS = dict(confirmed='#009E73', contradicted='#D55E00', open='#999999')
-MARKS = dict(confirmed='o', contradicted='X', open='s')
+VERDICT_COLOURS = dict(confirmed='#009E73', level='#56B4E9', contradicted='#D55E00', open='#999999')
+MARKS = dict(confirmed='o', level='^', contradicted='X', open='s')
 
 def forest(said:list, # from `verdicts`
           ): # matplotlib figure, or None without runs
@@ -343,7 +343,7 @@ def forest(said:list, # from `verdicts`
     span = [x for v in rows for x in (v['mean'], v['gap'] or 0, v['pooled_low'] or 0, v['pooled_high'] or 0)]
     ax.set_ylim(len(rows)-.5, -.5); ax.set_xlim(min(span)-2, max(span)+2); ax.tick_params(axis='x', labelsize=7); ax.grid(axis='x', lw=.3)
     for k, m in MARKS.items(): ax.plot([], [], m, c=VERDICT_COLOURS[k], ms=4, label=f'ours, {k}')
-    ax.plot([], [], 'D', mfc='none', mec='#0072B2', ms=4, ls='', label='the paper'); ax.legend(fontsize=7, ncols=4, loc='lower center', bbox_to_anchor=(.4, 1))
+    ax.plot([], [], 'D', mfc='none', mec='#0072B2', ms=4, ls='', label='the paper'); ax.legend(fontsize=7, ncols=5, loc='lower center', bbox_to_anchor=(.4, 1))
     ax.set_xlabel('difference in points; thin lines: 95 % over seeds, thick ones: pooled', fontsize=7)
     plt.close(fig)
     return fig
