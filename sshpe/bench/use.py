@@ -43,6 +43,7 @@ def bare(x:Result, # whose networks look
     f = folded(x.networks['student']).to(memory_format=layout(x.preset))
     for i in range(0, people, batch): f(torch.zeros(min(batch, people-i), 3, *x.preset.size).contiguous(memory_format=layout(x.preset)))
 
+# %% ../../nbs/components/bench/03c_use.ipynb #34228ea2
 def large_photo(folder, # where to write it
                 quick:bool, # fewer repetitions
                )->Comparison:
@@ -54,6 +55,7 @@ def large_photo(folder, # where to write it
     t = turns(dict(ours=lambda: cut(open_photo(f, k=k), M, part, size, size, k), theirs=lambda: open_photo(f)), 3 if quick else 15)
     return Comparison('use/large', 'a crop of 192x128 from a photo of 12 million pixels, against decoding all of them', t['ours'], t['theirs'])
 
+# %% ../../nbs/components/bench/03c_use.ipynb #b3e58d6b
 def use_rows(quick:bool=False): # fewer photos and repetitions
     "Photos a second: to joints, and to scores, against decoding and passes."
     n, x = 16 if quick else 96, untrained()

@@ -203,6 +203,7 @@ def upright_view(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8 people with a margin a
     top, left = ((n-m)//2 for n, m in zip(canvas.shape[-2:], size))
     return normalised(canvas[...,top:top+size[0],left:left+size[1]])
 
+# %% ../../nbs/components/pose/03_views.ipynb #f9d0f545
 def crops(canvas:torch.Tensor, # (B,3,Hc,Wc) uint8 people with a margin around the crop
           M:torch.Tensor, # (B,V,2,3) crop pixels to view pixels
           size:tuple, # (H,W) of a view

@@ -71,6 +71,7 @@ class Look:
     def open(self, k:int=1): # PIL image, k times smaller; raises `InputError` where it cannot be read
         return self.image.reduce(k) if self.image else open_photo(self.name, k=k)
 
+# %% ../../nbs/components/runs/09_predictions.ipynb #3b9f7a6a
 def looks(files, # from `files_of`
           boxes=None, # of `boxes_by_photo`: a photo's boxes and number by its path; None: whole photos
           every:int=1, # of a video's frames
