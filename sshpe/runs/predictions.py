@@ -16,7 +16,7 @@ from ..errors import InputError, need
 from ..files import write_atomic
 from ..data.batch import fetch
 from ..data.crops import canvas_size, covered, cut, enough, frames, Rows, Store
-from ..data.people import ENDINGS, open_photo, photo_header
+from ..data.people import ENDINGS, open_photo, photo_size
 from ..data.record_file import in_order
 from ..evaluate.metrics import person_score
 from ..evaluate.predict import heatmaps
@@ -66,10 +66,11 @@ class Look:
 
     def size(self): # (width, height); raises `InputError` where it cannot be read
         if self.image: return self.image.size
-        size = photo_header(self.name)[0]
+        size = photo_size(self.name)
         return size if all(size) else self.open().size
     def open(self, k:int=1): # PIL image, k times smaller; raises `InputError` where it cannot be read
-        return self.image.reduce(k) if self.image else open_photo(self.name, k=k)
+        if not self.image: return open_photo(self.name, k=k)
+        return self.image if k == 1 else self.image.reduce(k)
 
 # %% ../../nbs/components/runs/09_predictions.ipynb #3b9f7a6a
 def looks(files, # from `files_of`
@@ -113,16 +114,16 @@ def cut_out(look:Look, # a photo
     try:
         width, height = look.size()
         boxes = look.boxes or [((0, 0, width, height), 1.)]
-        there = [(b, s) for b, s in boxes if b[0] < width and b[1] < height and b[0]+b[2] > 0 and b[1]+b[3] > 0]
-        problems = [f'the box {b} is outside {look.name}, which is {width} x {height} pixels.' for b, s in boxes if (b, s) not in there]
-        M = frames([b for b, _ in there], size, padding)
-        photo = {k: look.open(k) for k in {enough(m) for m in M} | ({1} if keep else set())}
+        inside = [x < width and y < height and x+w > 0 and y+h > 0 for (x, y, w, h), _ in boxes]
+        there = [b for b, ok in zip(boxes, inside) if ok]
+        M = frames([box for box, _ in there], size, padding)
+        ks = [enough(m) for m in M]
+        photo = {k: look.open(k) for k in {*ks, *([1] if keep else [])}}
     except InputError as e: return [], [str(e)]
-    def person(box, score, m, part):
-        k = enough(m)
-        return Cut(look, box, score, m, np.asarray(cut(photo[k], m, part, size, canvas, k)), part-edge, photo[1] if keep else None)
+    problems = [f'the box {box} is outside {look.name}, which is {width} x {height} pixels.' for (box, _), ok in zip(boxes, inside) if not ok]
     parts = covered(M, np.array([(width, height)]), size, canvas)
-    return [person(*b, m, part) for b, m, part in zip(there, M, parts)], problems
+    return [Cut(look, box, score, m, np.asarray(cut(photo[k], m, part, size, canvas, k)), part-edge, photo[1] if keep else None)
+            for (box, score), m, part, k in zip(there, M, parts, ks)], problems
 
 # %% ../../nbs/components/runs/09_predictions.ipynb #f09ab1a4
 def photo_store(cuts, # of `Cut`
