@@ -27,6 +27,13 @@ def pytest_collection_modifyitems(items):
     for item in items: item.add_marker(pytest.mark.fast if item.path.stem in FAST else pytest.mark.slow)
 
 
+@pytest.fixture(autouse=True)
+def steady():
+    "Every test has the same random numbers, whatever ran before it in its process."
+    import numpy as np, torch
+    np.random.seed(0); torch.manual_seed(0)
+
+
 @pytest.fixture(scope='session')
 def root(): return ROOT
 

@@ -79,6 +79,7 @@ def test_an_answer_is_reused_only_if_it_is_the_same_answer():
     ('True', True), ('false', False), ('none', None), ('max', 'max'), ('Uniform(-30, 30)', Uniform(-30, 30)),
     ('Normal(0, 30, -60, 60)', Normal(0, 30, -60, 60)), ('Beta(.5, .5, .5, 1.5)', Beta(.5, .5, .5, 1.5)),
     ("(('input', 1.), ('layer1', 0.))", (('input', 1.), ('layer1', 0.))), ([3, 2], (3, 2)), (4, 4),
+    ('TURNED', Affine(Normal(0, 100, -180, 180), turned=1.)), (' WEAK ', Affine()), ('weak', 'weak'), ('Turned', 'Turned'), ('TURNED.high', 'TURNED.high'),
     (None, None), (Uniform(0, 1), Uniform(0, 1)), ('', ''), ('a b', 'a b'), ('../w.pt', '../w.pt')])
 def test_literal(text, value): assert literal(text) == value and type(literal(text)) is type(value)
 
