@@ -17,6 +17,7 @@ from .findings import Findings, counted
 from .mend import photo_files
 from .people import READ, open_photo, photo_header
 from .registry import load, shipped
+from .turned import turned_notes
 from ..errors import InputError, choose, need
 from ..files import expanded
 from ..pose.skeleton import remarks
@@ -109,7 +110,7 @@ def split_report(name:str, # of the data set
     n = None if listing else 0 if people is None else int(whole.sum())
     usable = whole.any() and (listing or people is not None) and not (how.get('bad') == 'refuse' and broken)
     return out | dict(usable=bool(usable), people=n, photos=len(set(np.asarray(files, str)[whole].tolist())), problems=kinds(findings),
-                      notes=remarks(people.skeleton) if people is not None else [])
+                      notes=remarks(people.skeleton)+turned_notes(people.keypoints) if people is not None else [])
 
 # %% ../../nbs/components/data/10a_verify.ipynb #948c1b58
 def verify(name:str, # of the data set

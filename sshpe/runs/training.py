@@ -33,6 +33,7 @@ from ..ssl.recipe import FORMER, KINDS, perturbations, possible, Preset, Recipe,
 from ..train.film import Film
 from ..train.recorder import points, Recorder, write_arrays
 from ..data.sources import people_of, REST, sources, without
+from ..data.turned import FAR, turned_notes
 from .plan import plan_lines
 
 # %% ../../nbs/components/runs/03_training.ipynb #f6357b91
@@ -136,8 +137,9 @@ def on(learner, # `Learner`
 
 def told(learner, # `Learner`
         )->list: # of lines
-    "About whom a results file teaches."
-    return [answered(learner.r.teacher_results, learner.unl)] if getattr(learner.unl, 'answers', None) is not None else []
+    "Whom a results file teaches, and whether views turn as far as people do."
+    answers = [answered(learner.r.teacher_results, learner.unl)] if getattr(learner.unl, 'answers', None) is not None else []
+    return answers + turned_notes(learner.lab.keypoints)*(learner.r.weak.rotation.high <= FAR)
 
 def facts_of(c, # the run's parameters
              split, # Split
