@@ -172,7 +172,7 @@ def test_who_takes_part_is_said_first(yours, tmp_path, monkeypatch):
     c = run.config(own(tmp_path/'y', unlabelled=f'folder={tmp_path}/y/more+folder={tmp_path}/y/again', out=str(tmp_path/'run')))
     with pytest.warns(UserWarning): x = training.start(c)
     run.unlock(x.where)
-    lab, val, unl, gone = run.facts(x.where)['plan']
+    lab, val, unl, gone, *_ = run.facts(x.where)['plan']
     n = len(x.train)
     assert n+len(x.val) == 30-2-1 and lab.startswith(f'labelled: {n} people') and 'held out of labels.json by photo (val 0.2)' in val
     assert 'unlabelled: 12 people in 12 photos of more; 1 person in 1 photo of again' == unl
