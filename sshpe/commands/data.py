@@ -61,7 +61,8 @@ def data_options(sub): # `sshpe data`'s parser of commands
     p.add_argument('--decode', action='store_true', help='look at every pixel of every photo, which takes a while')
     options(p, HOW)
     p.add_argument('--json', action='store_true', help='print json and nothing else')
-    p = doing(sub.add_parser('download', help='fetch COCO, or go on fetching'), download); p.add_argument('name', metavar='NAME', help='coco')
+    p = doing(sub.add_parser('download', help='fetch COCO, or go on fetching'), download)
+    p.add_argument('name', metavar='NAME', help='coco')
     p.add_argument('--root', default='', help='folder of the data')
     parts = 'annotations, val2017, train2017 [these three], unlabeled2017, test2017; can be said several times'
     p.add_argument('--part', action='append', default=[], help=parts)

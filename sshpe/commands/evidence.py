@@ -45,17 +45,21 @@ def claims(a): # the parsed options
 # %% ../../nbs/components/commands/05_evidence.ipynb #4b2ecd8f
 def evidence_options(add): # function that adds a command
     "Adds `sshpe sweep`, `collect` and `claims`."
-    p = doing(add('sweep', 'make all runs of a grid that are not finished'), sweep); p.add_argument('grid', metavar='GRID', help='tables-mini, main-mini, lspet-mini, coco-partial, coco-additional, or a yaml file')
+    p = doing(add('sweep', 'make all runs of a grid that are not finished'), sweep)
+    p.add_argument('grid', metavar='GRID', help='tables-mini, main-mini, lspet-mini, coco-partial, coco-additional, or a yaml file')
     p.add_argument('--workers', type=int, default=0, help='runs at a time [one for each GPU, or core]')
     p.add_argument('--engine', default='local', help='local: processes of this machine; ray: a cluster [local]')
     p.add_argument('--out', default='', help="folder of the runs [the grid's own]")
     p.add_argument('--dry-run', action='store_true', help='only say what would be run, and its cost')
     p.add_argument('--retry', action='store_true', help='try failed runs again')
-    p = doing(add('collect', 'write finished runs down, a few kilobytes each'), collect); p.add_argument('runs', nargs='?', default='', metavar='RUNS', help='folder of runs [runs/mini]')
+    p = doing(add('collect', 'write finished runs down, a few kilobytes each'), collect)
+    p.add_argument('runs', nargs='?', default='', metavar='RUNS', help='folder of runs [runs/mini]')
     p.add_argument('to', nargs='?', default='', metavar='TO', help='folder of the small files [data/results/mini]')
     p.add_argument('--tuning', action='store_true', help='collect runs with tuning seeds, 100 to 199, instead')
-    p = doing(add('claims', "both papers' claims, and what our runs say about each"), claims); p.add_argument('--json', action='store_true', help='print json and nothing else')
-    p.add_argument('--paper', default='', help='denoise or pose-mum [both]'); p.add_argument('--table', default='', help="e.g. 'Table 4' [all]")
+    p = doing(add('claims', "both papers' claims, and what our runs say about each"), claims)
+    p.add_argument('--json', action='store_true', help='print json and nothing else')
+    p.add_argument('--paper', default='', help='denoise or pose-mum [both]')
+    p.add_argument('--table', default='', help="e.g. 'Table 4' [all]")
     p.add_argument('--verdict', default='', help='confirmed, contradicted, open or not run [all]')
     p.add_argument('--results', default='', help='folder of collected runs [data/results/mini]')
 

@@ -119,8 +119,10 @@ def course_options(p): # the parser of `sshpe course`
 def add_commands(add): # function that adds a command
     "Adds `sshpe explore`, `recipes`, `runs`, `report` and `course`."
     explore_options(doing(add('explore', 'open the explorers in a browser'), explore))
-    p = doing(add('recipes', 'what can be trained'), recipes); p.add_argument('--json', action='store_true', help='print json and nothing else')
+    p = doing(add('recipes', 'what can be trained'), recipes)
+    p.add_argument('--json', action='store_true', help='print json and nothing else')
     runs_options(doing(add('runs', 'what has been trained'), runs))
-    p = doing(add('report', 'a run as one HTML file: verdict, settings, curves, film, scores, people, time'), report); p.add_argument('run', metavar='RUN', help='folder of a run, finished or not')
+    p = doing(add('report', 'a run as one HTML file: verdict, settings, curves, film, scores, people, time'), report)
+    p.add_argument('run', metavar='RUN', help='folder of a run, finished or not')
     p.add_argument('--out', default='', help='the file to write [report.html in the folder]')
     course_options(doing(add('course', 'the lessons for a class: copies for students, exercises to print, notes and slides for the lecturer'), course))

@@ -139,15 +139,19 @@ def add_training(add): # function that adds a command
     "Adds `sshpe train`, `demo`, `evaluate` and `diagnose`."
     train_options(doing(add('train', 'train a recipe (nbs/runs/train.ipynb)'), train))
     p = doing(add('demo', 'three recipes at 100 labels, and a page that compares them'), demo)
-    p.add_argument('--out', default='', help='folder of its runs [runs/demo]'); p.add_argument('--preset', default='mini', help='[mini]')
-    p.add_argument('--root', default='', help='other people than the shipped ones'); p.add_argument('--labels', type=int, default=100, help='[100]')
-    p.add_argument('--seed', type=int, default=0, help='[0]'); p.add_argument('--steps', type=int, default=0, help=f'training steps [{DEMO_STEPS}]')
+    p.add_argument('--out', default='', help='folder of its runs [runs/demo]')
+    p.add_argument('--preset', default='mini', help='[mini]')
+    p.add_argument('--root', default='', help='other people than the shipped ones')
+    p.add_argument('--labels', type=int, default=100, help='[100]')
+    p.add_argument('--seed', type=int, default=0, help='[0]')
+    p.add_argument('--steps', type=int, default=0, help=f'training steps [{DEMO_STEPS}]')
     p = doing(add('evaluate', 'score a run on a data set (nbs/runs/evaluate.ipynb)'), evaluate); use(p); source(p, '', 'val')
     p.add_argument('--boxes', default='', help="a detector's json, FILE or FILE:0.5 to leave out boxes it is less sure of [the true boxes]")
     p.add_argument('--flip', action='store_true', help='average with the mirrored picture')
     p = doing(add('diagnose', "what a run's pseudo-labels are worth: one view against the pool, the gate, uncertainty, and what a student has left to learn"), diagnose)
     use(p); source(p, '', 'train')
-    p.add_argument('--people', type=int, default=256, help='how many are asked about [256]'); p.add_argument('--seed', type=int, default=0, help='of the views [0]')
+    p.add_argument('--people', type=int, default=256, help='how many are asked about [256]')
+    p.add_argument('--seed', type=int, default=0, help='of the views [0]')
 
 # %% ../../nbs/components/commands/02_train_and_use.ipynb #b2aa52aa
 def add_predict(add): # function that adds a command
@@ -159,29 +163,40 @@ def add_predict(add): # function that adds a command
     p.add_argument('--boxes', default='', help="a detector's json, FILE or FILE:0.5 to leave out boxes it is less sure of")
     p.add_argument('--draw', default='', metavar='DIR', help='folder of pictures with the answers')
     p.add_argument('--views', type=int, default=0, help='from so many views of each person tell how uncertain the answers are')
-    p.add_argument('--batch', type=int, default=32, help='people at a time [32]'); p.add_argument('--every', type=int, default=1, help="each so many-th frame of a video [1]")
+    p.add_argument('--batch', type=int, default=32, help='people at a time [32]')
+    p.add_argument('--every', type=int, default=1, help="each so many-th frame of a video [1]")
     p.add_argument('--out', default='predictions', help='folder of the answers [predictions]')
 
 def add_labelling(add): # function that adds a command
     "Adds `sshpe pseudo-label`."
     p = doing(add('pseudo-label', "a data set with the run's own labels, as COCO keypoint json"), pseudo_label); use(p); source(p, 'people', 'train', val='') # everybody gets a label, unless somebody is to be held out
-    p.add_argument('--out', required=True, help='the file to write'); p.add_argument('--tau', type=float, default=None, help="joints with a score above it get a label [the recipe's]")
+    p.add_argument('--out', required=True, help='the file to write')
+    p.add_argument('--tau', type=float, default=None, help="joints with a score above it get a label [the recipe's]")
     p.add_argument('--views', type=int, default=0, help="looks at each person, whose differences are the doubt [the recipe's]")
     p.add_argument('--sort', default='', help='doubt: those first whom a human should look at; score: the surest first [as they are listed]')
 
 # %% ../../nbs/components/commands/02_train_and_use.ipynb #a757429a
 def add_exchange(add): # function that adds a command
     "Adds `sshpe import`, `export`, `follow` and `publish`."
-    p = doing(add('import', "a run's folder of a checkpoint of SimpleBaseline, HRNet, mmpose, DualPose or MultiAugs"), adopt); p.add_argument('checkpoint', metavar='CHECKPOINT')
-    p.add_argument('--out', required=True, help='folder of the run'); p.add_argument('--data', default='people', help='a data set with its joints [people]')
-    p.add_argument('--root', default='', help='folder of the data'); p.add_argument('--size', default='256x192', help='height x width of its crops [256x192]')
+    p = doing(add('import', "a run's folder of a checkpoint of SimpleBaseline, HRNet, mmpose, DualPose or MultiAugs"), adopt)
+    p.add_argument('checkpoint', metavar='CHECKPOINT')
+    p.add_argument('--out', required=True, help='folder of the run')
+    p.add_argument('--data', default='people', help='a data set with its joints [people]')
+    p.add_argument('--root', default='', help='folder of the data')
+    p.add_argument('--size', default='256x192', help='height x width of its crops [256x192]')
     p.add_argument('--backbone', default='', help='its backbone [found by its tensors]')
-    p = doing(add('export', "a run's networks as a file for use without PyTorch"), export); p.add_argument('run', metavar='RUN', help='folder of a finished run')
-    p.add_argument('format', metavar='FORMAT', help='onnx'); p.add_argument('--out', default='', help='the file [model.onnx in the folder]')
-    p = doing(add('follow', "a run's log, line by line, in TensorBoard, Weights & Biases or trackio"), follow); p.add_argument('run', metavar='RUN', help='folder of a run, finished or not')
-    p.add_argument('--to', default='tensorboard', help='tensorboard, wandb or trackio [tensorboard]'); p.add_argument('--once', action='store_true', help='send what is there, and do not wait for more')
-    p = doing(add('publish', 'a finished run on the Hugging Face hub'), publish); p.add_argument('run', metavar='RUN', help='folder of a finished run')
-    p.add_argument('repo', metavar='OWNER/NAME'); p.add_argument('--private', action='store_true', help='nobody else can see it')
+    p = doing(add('export', "a run's networks as a file for use without PyTorch"), export)
+    p.add_argument('run', metavar='RUN', help='folder of a finished run')
+    p.add_argument('format', metavar='FORMAT', help='onnx')
+    p.add_argument('--out', default='', help='the file [model.onnx in the folder]')
+    p = doing(add('follow', "a run's log, line by line, in TensorBoard, Weights & Biases or trackio"), follow)
+    p.add_argument('run', metavar='RUN', help='folder of a run, finished or not')
+    p.add_argument('--to', default='tensorboard', help='tensorboard, wandb or trackio [tensorboard]')
+    p.add_argument('--once', action='store_true', help='send what is there, and do not wait for more')
+    p = doing(add('publish', 'a finished run on the Hugging Face hub'), publish)
+    p.add_argument('run', metavar='RUN', help='folder of a finished run')
+    p.add_argument('repo', metavar='OWNER/NAME')
+    p.add_argument('--private', action='store_true', help='nobody else can see it')
 
 def add_commands(add): # function that adds a command
     "Adds all of these."

@@ -37,7 +37,8 @@ def words(c:run.Config, # the run's parameters
     "What to say after `sshpe` to train this."
     usual = asdict(run.Config())
     given = {k: v for k, v in asdict(c).items() if k in ('recipe', 'labels', 'seed') or v != usual[k] and k != 'override'}
-    return ['train', *(w for k, v in given.items() for w in ([f'--{k}'] if v is True else [f'--{k}', str(v)])), *(w for k, v in c.override.items() for w in ('-p', f'{k}={v}'))]
+    flags = [w for k, v in given.items() for w in ([f'--{k}'] if v is True else [f'--{k}', str(v)])]
+    return ['train', *flags, *(w for k, v in c.override.items() for w in ('-p', f'{k}={v}'))]
 
 # %% ../../nbs/components/runs/06_command.ipynb #53373400
 class Parser(argparse.ArgumentParser):

@@ -104,7 +104,8 @@ def full_name(c:Config, # the run's parameters
     from sshpe.data.held_out import held_out
     usual = Config()
     shown = lambda k, v: Path(v).stem if k in ('weights', 'split', 'teacher_results') or k == 'val' and not held_out(v) else v
-    more = {k: shown(k, v) for k in ('preset', 'by', 'steps', 'weights', 'split', 'val') if (v := getattr(c, k)) != getattr(usual, k)} | {k: shown(k, v) for k, v in c.override.items()}
+    changed = {k: v for k in ('preset', 'by', 'steps', 'weights', 'split', 'val') if (v := getattr(c, k)) != getattr(usual, k)}
+    more = {k: shown(k, v) for k, v in (changed|c.override).items()}
     plus = ''.join(f'+{k}={re.sub(r"[^-+.,()=A-Za-z0-9_]", "", str(v))}' for k, v in sorted(more.items()))
     return plain_name(replace(c, recipe=c.recipe+plus))
 
@@ -124,7 +125,8 @@ def as_json(c:Config, # the run's parameters
     "What decides the run's result: every parameter but its folder, how many share the work and what it is compared with; paths in full."
     from sshpe.data.held_out import held_out
     from sshpe.data.sources import full, full_line
-    d = asdict(c) | {k: full(getattr(c, k)) for k in ('root', 'photos', 'split')} | dict(unlabelled=full_line(c.unlabelled), weights=starts(c.weights))
+    paths = {k: full(getattr(c, k)) for k in ('root', 'photos', 'split')}
+    d = asdict(c) | paths | dict(unlabelled=full_line(c.unlabelled), weights=starts(c.weights))
     if not held_out(c.val): d['val'] = full(c.val)
     return json.loads(json.dumps({k: v for k, v in d.items() if k not in ('out', 'processes', 'compare')}))
 

@@ -51,7 +51,8 @@ def settle(c:run.Config, # the run's parameters
 def remembered(facts:dict, # what config.json says
               ): # Recipe, Preset
     "The recipe and preset that a run was made with, whatever their names mean today; raises `InputError` where config.json describes none."
-    if not (isinstance(facts.get('recipe'), dict) and isinstance(facts.get('preset'), dict)): return settle(run.config({**facts['config'], 'weights': ''}))
+    stated = all(isinstance(facts.get(k), dict) for k in ('recipe', 'preset'))
+    if not stated: return settle(run.config({**facts['config'], 'weights': ''}))
     try: return revived(Recipe, facts['recipe'], strong_cut='canvas'), revived(Preset, facts['preset'])
     except (KeyError, TypeError, ValueError, AttributeError) as e: raise InputError(f'config.json describes no recipe and preset ({type(e).__name__}: {e}): it was not written by a run.') from e
 
@@ -151,12 +152,13 @@ def facts_of(c, # the run's parameters
     seen = {d.name: dict(people=len(d), fingerprint=fingerprint(d), file=file(d)) for d in data}
     cut = dict(labelled=learner.lab, unlabelled=learner.unl, validation=build_store(data[1], learner.p.size, 1.))  # broken photos are told before training
     starts = [f.start for f in learner.students]
-    how = dict(recipe={k: v for k, v in run.as_plain(learner.r).items() if k != 'rows'}, preset=run.as_plain(learner.p), skeleton=asdict(learner.skeleton))
+    recipe = {k: v for k, v in run.as_plain(learner.r).items() if k != 'rows'}
+    how = dict(recipe=recipe, preset=run.as_plain(learner.p), skeleton=asdict(learner.skeleton))
     photos = {k: photo_mark(s) for k, s in cut.items()}
     answers = dict(answers=digest(learner.r.teacher_results)[:12]) if learner.r.teacher_results else {}
     notes, plan = list(dict.fromkeys(n for d in data for n in d.notes)), plan_lines(c, split, *data[:2], data[2:])+told(learner)
-    return dict(config=run.as_json(c), steps=learner.T, **how, starts=starts, data=seen, plan=plan, notes=notes, photos=photos, labelled=len(learner.lab), unlabelled=len(learner.unl),
-                **answers, **on(learner), **run.origin())
+    return dict(config=run.as_json(c), steps=learner.T, **how, starts=starts, data=seen, plan=plan, notes=notes, photos=photos,
+                labelled=len(learner.lab), unlabelled=len(learner.unl), **answers, **on(learner), **run.origin())
 
 # %% ../../nbs/components/runs/03_training.ipynb #c675ef22
 def assemble(c:run.Config, # the run's parameters
@@ -169,7 +171,9 @@ def assemble(c:run.Config, # the run's parameters
     train, val, more = whole(train, canvases), whole(val, plain), [whole(d, canvases) for d in others(c, train, val)]
     split = split_of(c, train, more)
     lab, unl = stores(c, split, train, more, r, p)
-    if r.teacher_results and r.lam: unl = taught_by(r.teacher_results, unl, [d[i] for d, i in zip((train, *more), split.rows(train, *more)[1:]) if len(i)])
+    if r.teacher_results and r.lam:
+        unlabelled = [d[i] for d, i in zip((train, *more), split.rows(train, *more)[1:]) if len(i)]
+        unl = taught_by(r.teacher_results, unl, unlabelled)
     learner = Learner(r, p, lab, unl, train.skeleton, c.seed, device.type if device.index is None else str(device))
     return Run(c, run.folder(c), r, p, train, val, more, split, lab, unl, learner)
 

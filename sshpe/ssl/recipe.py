@@ -84,7 +84,8 @@ def sane_recipe(r): # a Recipe; raises `InputError`
     "Refuse fields that make no sense."
     choose(r.teacher, ('student', 'ema', 'eman', 'frozen'), 'teacher'); choose(r.teacher_mode, ('train', 'eval'), 'teacher_mode')
     choose(r.student_view, ('fresh', 'pooled', 'weak'), 'view for `student_view`'); choose(r.pool, POOLS, 'pooling')
-    choose(r.strong_cut, ('weak', 'canvas'), 'source of strong views'); choose(r.loss_over, ('all', 'kept'), 'mean of the loss'); choose(r.oracle, ORACLES, 'oracle')
+    choose(r.strong_cut, ('weak', 'canvas'), 'source of strong views'); choose(r.loss_over, ('all', 'kept'), 'mean of the loss')
+    choose(r.oracle, ORACLES, 'oracle')
     s = SELECTIONS[choose(r.selection, SELECTIONS, 'selection')]
     need(r.students in s.students, f'students={r.students}: with selection={r.selection} there can be {" or ".join(map(str, s.students))}.')
     need(s.memories in (None, r.memories), f'memories={r.memories}: selection={r.selection} needs memories={s.memories}.')
@@ -189,7 +190,8 @@ class Preset(Computing):
 def sane_preset(p): # a Preset; raises `InputError`
     "Refuse fields that make no sense."
     known_backbone(p.backbone); choose(p.decode, ('argmax', 'quarter', 'dark'), 'decode')
-    choose(p.norm, NORMS, 'norm'); choose(p.precision, ('auto', 'fp32', 'bf16'), 'precision'); choose(p.layout, ('channels_last', 'contiguous'), 'layout')
+    choose(p.norm, NORMS, 'norm'); choose(p.precision, ('auto', 'fp32', 'bf16'), 'precision')
+    choose(p.layout, ('channels_last', 'contiguous'), 'layout')
     choose(p.compile, MODES, 'mode of compile')
     for k in ('n_labelled', 'n_unlabelled', 'every', 'width', 'accumulate'): need(getattr(p, k) >= 1, f'{k}={getattr(p, k)} must be 1 or more.')
     for k in ('sigma', 'lr'): need(getattr(p, k) > 0, f'{k}={getattr(p, k)} must be above 0.')
@@ -208,8 +210,9 @@ TINY = replace(MINI, name='tiny', size=(96, 64), width=48, steps=12, burn_in=4, 
 PRESETS = {p.name: p for p in (TINY, MINI, PAPER)}
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #440cc868
-KINDS = dict(Linear='ssl.curriculum', Uniform='pose.views', Normal='pose.views', Beta='pose.views', Affine='pose.views', Mix='ssl.mum', RandAugment='ssl.randaugment', Style='ssl.style',
-             **dict.fromkeys(('Cutout', 'JointCutout', 'CutMix', 'JointOcclusion', 'KeypointMix'), 'ssl.occlusion'))  # what text may build, and where it lives
+KINDS = dict(Linear='ssl.curriculum', Mix='ssl.mum', RandAugment='ssl.randaugment', Style='ssl.style',  # what text may build, and where it lives
+             **dict.fromkeys(('Uniform', 'Normal', 'Beta', 'Affine'), 'pose.views'),
+             **dict.fromkeys(('Cutout', 'JointCutout', 'CutMix', 'JointOcclusion', 'KeypointMix'), 'ssl.occlusion'))
 VIEWS = dict(WEAK=WEAK, STRONG=STRONG, TURNED=TURNED)  # what text may name
 
 def known(name:str)->type:
@@ -233,9 +236,11 @@ def literal(text): # 'inf', '4', '(3, 2)', 'Uniform(-30, 30)', '((JointCutout(5)
         return {'inf': math.inf, '-inf': -math.inf, 'true': True, 'false': False, 'none': None}.get(text.strip().lower(), text)
 
 # %% ../../nbs/components/ssl/07_recipe.ipynb #135f0b64
-FORMER = dict(look='teacher_perturbations', sees='student_view', paths='student_branches', past='memories', previous_teachers='memories', first='pretrain_fraction', teacher_bn='teacher_mode')
+FORMER = dict(look='teacher_perturbations', sees='student_view', paths='student_branches', past='memories', previous_teachers='memories',
+              first='pretrain_fraction', teacher_bn='teacher_mode')
 
-FORMER_VALUES = dict(teacher_mode={'batch': 'train'}, selection={'surer': 'uncertainty'}, memories={True: ['epoch'], False: [], 'True': ['epoch'], 'False': []})
+FORMER_VALUES = dict(teacher_mode={'batch': 'train'}, selection={'surer': 'uncertainty'},
+                     memories={True: ['epoch'], False: [], 'True': ['epoch'], 'False': []})
 
 def present(key:str, # a field's name, today's or a former one
             value, # its value or text

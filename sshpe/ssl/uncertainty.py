@@ -90,4 +90,5 @@ class Selection:
     n_teachers:int|None = None # how many of them have teachers that answer; None = all
     memories:tuple|None = None # further teachers that it compares with the first ones, see `Recipe.memories`; None = any, whose looks join one pool
 
-SELECTIONS = {'uncertainty': Selection(lower_uncertainty), 'relative': Selection(lower_relative_uncertainty), 'closest': Selection(closest_pair, (3,), 2, ('epoch',))}
+SELECTIONS = {'uncertainty': Selection(lower_uncertainty), 'relative': Selection(lower_relative_uncertainty),
+              'closest': Selection(closest_pair, (3,), 2, ('epoch',))}

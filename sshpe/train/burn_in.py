@@ -19,7 +19,8 @@ from .learner import Learner, named
 def one_student(r, # Recipe
          ): # Recipe
     "A recipe as one of its students lives it during the burn-in: labelled people, and nobody else."
-    return replace(r, students=1, teacher='student', teacher_weights='', teacher_results='', pretrain_fraction=0., memories=(), selection='uncertainty', lam=0., student_branches=((),), teacher_perturbations=())
+    alone = dict(students=1, teacher='student', teacher_weights='', teacher_results='', pretrain_fraction=0., memories=(), selection='uncertainty')
+    return replace(r, **alone, lam=0., student_branches=((),), teacher_perturbations=())
 
 def shareable(l:Learner, # a learner
              )->bool:
@@ -36,7 +37,8 @@ def mark(l:Learner, # a learner
         )->str: # 16 hexadecimal digits
     "All that decides what a student is when its burn-in ends."
     p = {k: v for k, v in asdict(l.p).items() if k not in LATER} | dict(compile=l.mode)
-    what = (torch.__version__, l.device.type, precision_of(l.device, l.p.precision), torch.get_num_threads(), l.seed, s, p, l.r.weak, l.lab.size, l.lab.canvases.shape)
+    arithmetic = torch.__version__, l.device.type, precision_of(l.device, l.p.precision), torch.get_num_threads()
+    what = (*arithmetic, l.seed, s, p, l.r.weak, l.lab.size, l.lab.canvases.shape)
     h = hashlib.sha256(repr(what).encode())
     for x in (l.lab.photos, l.lab.keypoints, l.lab.matrix): h.update(x.tobytes())
     return h.hexdigest()[:16]

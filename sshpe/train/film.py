@@ -64,7 +64,8 @@ class Film:
         if not self.moments: return
         (H, W), c = l.p.size, np.asarray(l.unl.canvases[np.array(self.rows)])
         y, x = (c.shape[1]-H)//2, (c.shape[2]-W)//2
-        write_arrays(self.where/'about.npz', joints=l.skeleton.joints, stride=l.p.stride, rows=self.rows, pictures=c[:, y:y+H, x:x+W], truth=l.unl.keypoints[self.rows])
+        write_arrays(self.where/'about.npz', joints=l.skeleton.joints, stride=l.p.stride, rows=self.rows,
+                     pictures=c[:, y:y+H, x:x+W], truth=l.unl.keypoints[self.rows])
 
     def __call__(self, row:dict): # a line of the log
         if row['step'] in self.moments: write_arrays(self.where/f'{row["step"]:08}.npz', step=row['step'], **frame(self.learner, self.rows))
@@ -101,9 +102,11 @@ def read_film(where, # folder
     if not files or not (where/'about.npz').is_file(): return None
     about, found = arrays(where/'about.npz'), [arrays(f) for f in files]
     try:
-        f = Frames(tuple(map(str, about['joints'].tolist())), int(about['stride']), about['pictures'], about['truth'], **{k: np.stack([d[k] for d in found]) for k in FRAME})
+        joints, moments = tuple(map(str, about['joints'].tolist())), {k: np.stack([d[k] for d in found]) for k in FRAME}
+        f = Frames(joints, int(about['stride']), about['pictures'], about['truth'], **moments)
         B, J, P = len(f.pictures), len(f.joints), len(files)
-        fits = f.pictures.dtype == f.heat.dtype == np.uint8 and f.pictures.shape[3:] == (3,) and f.truth.shape == (B, J, 3) and f.heat.ndim == 5 and f.heat.shape[:3] == (P, B, J)
+        fits = (f.pictures.dtype == f.heat.dtype == np.uint8 and f.pictures.shape[3:] == (3,) and f.truth.shape == (B, J, 3)
+                and f.heat.ndim == 5 and f.heat.shape[:3] == (P, B, J))
         need(fits and f.xy.shape == (P, B, J, 2) and f.height.shape == f.passed.shape == (P, B, J), 'shapes')
     except (KeyError, ValueError, TypeError, AttributeError) as e: raise InputError(f'{where} holds pieces of different films ({e}): remove it, and the run is shown without.') from e
     return f

@@ -142,7 +142,8 @@ def piece(self:Learner, t:int, # step
         rows = order(len(store), n, t, self.seed, stream)[places.start:places.stop]
         return fetch(store, rows, self.device, places.start)
     lab, unl = self.pieces[i]
-    return pick(self.lab, self.p.n_labelled, lab, 'lab'), pick(self.unl, self.p.n_unlabelled, unl, 'unl') if weight(t, self.T, self.r, self.p) else None
+    taught = weight(t, self.T, self.r, self.p) > 0
+    return pick(self.lab, self.p.n_labelled, lab, 'lab'), pick(self.unl, self.p.n_unlabelled, unl, 'unl') if taught else None
 
 @patch
 def people(self:Learner, i:int): # number of the piece
@@ -259,7 +260,8 @@ def row(self:Learner)->dict: # name -> number
     x = self.sound({k: round(float(self.sums.pop(k))/self.since, 7) for k in LOSSES if k in self.sums})
     c, self.sums = self.sums, {}
     if c: self.bins, self.strong = [c[k].tolist() for k in ('bins', 'bins_right')], (c['strong'][0]/c['strong'][1]).tolist()
-    now = dict(step=self.t, seconds=round(self.seconds, 2), lr=rate(self.t-1, self.T, self.r, self.p), lam=round(weight(self.t-1, self.T, self.r, self.p), 4))
+    lr, lam = (f(self.t-1, self.T, self.r, self.p) for f in (rate, weight))
+    now = dict(step=self.t, seconds=round(self.seconds, 2), lr=lr, lam=round(lam, 4))
     return now | x | (shares(c) if c else {})
 
 # %% ../../nbs/components/train/03_learner.ipynb #7b307fa9
@@ -270,7 +272,8 @@ def save(self:Learner, path, # of the file
         ):
     "Write the state, whole or not at all, unless the loss since the last line is no number."
     self.sound({k: float(self.sums[k])/self.since for k in LOSSES if k in self.sums})
-    s = {k: getattr(self, k) for k in PLAIN} | dict(networks={k: f.state_dict() for k, f in self.remembered().items()}, optimiser=self.optimiser.state_dict())
+    networks = {k: f.state_dict() for k, f in self.remembered().items()}
+    s = {k: getattr(self, k) for k in PLAIN} | dict(networks=networks, optimiser=self.optimiser.state_dict())
     write_atomic(path, lambda tmp: torch.save(s, tmp))
 
 # %% ../../nbs/components/train/03_learner.ipynb #89556a73
@@ -295,9 +298,11 @@ def all_finite(x)->bool: # tensors, values, dicts and lists of them
 def fits(self:Learner, s:dict)->bool: # a state
     "Could `save` of such a learner have written it?"
     J, value = len(self.skeleton), lambda v: v is None or type(v) in (int, float)
-    shapes = dict(labelled=(), unlabelled=(), joints=(3,), kept=(3,), right=(2,), here=(2,), own=(2,), strong=(2, J), near=(3,), error=(2,), trust=(3, 2, 20), agree=(2,), bins=(10,), bins_right=(10,))
+    shapes = dict(labelled=(), unlabelled=(), joints=(3,), kept=(3,), right=(2,), here=(2,), own=(2,), strong=(2, J),
+                  near=(3,), error=(2,), trust=(3, 2, 20), agree=(2,), bins=(10,), bins_right=(10,))
     steps = [0, *(r['step'] for r in s['rows']), s['t'], self.T]
-    return (all_finite(s) and all(type(t) is int for t in steps) and steps == sorted(steps) and all(v.shape == shapes[k] for k, v in s['sums'].items())
+    return (all_finite(s) and all(type(t) is int for t in steps) and steps == sorted(steps)
+            and all(v.shape == shapes[k] for k, v in s['sums'].items())
             and all(map(value, [s['seconds'], *s['phases'].values(), *(v for r in s['rows'] for v in r.values())]))
             and (s['bins'] is None or torch.tensor(s['bins']).shape == (2, 10)) and (s['strong'] is None or torch.tensor(s['strong']).shape == (J,)))
 
