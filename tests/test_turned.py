@@ -56,7 +56,7 @@ def test_poses_of_one_joint_and_of_none():
 @pytest.mark.parametrize('turned, said', [(0, False), (8, False), (24, True)])
 def test_notes_where_many_are_turned(turned, said):
     notes = turned_notes(posed([0]*(80-turned)+[100]*turned))
-    assert bool(notes) == said and all(n.startswith('30% of the people are turned by more than 60° ') and '-p weak=TURNED' in n for n in notes)
+    assert bool(notes) == said and all(n.startswith('30% of the people are turned by more than 60° ') and 'try -p weak=TURNED' in n for n in notes)
 
 def test_no_notes_where_few_are_known():
     k = posed(np.linspace(-180, 180, 40))

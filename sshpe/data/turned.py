@@ -40,4 +40,4 @@ def turned_notes(keypoints, # (N,J,3) x, y, v
     known = keypoints[(keypoints[...,2] > 0).sum(-1) > 2]
     share = np.mean(abs(turns(known)) > FAR) if len(known) >= ENOUGH else 0
     if share <= MANY: return []
-    return [f'{share:.0%} of the people are turned by more than {FAR}° from how most are: with -p weak=TURNED, views turn by any angle']
+    return [f'{share:.0%} of the people are turned by more than {FAR}° from how most are: where labels are few, try -p weak=TURNED, which turns views by any angle']
