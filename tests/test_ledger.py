@@ -7,7 +7,7 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
-from sshpe.experiments import summaries, paper_claims
+from sshpe.experiments import effects, paper_claims, summaries
 from sshpe.runs import command, run
 from sshpe.errors import InputError
 from sshpe.cli import main, parser
@@ -266,3 +266,11 @@ def test_committed_results_are_evidence():
         assert d['steps'] == d['preset']['steps'] == (d['config']['steps'] or PRESETS['mini'].steps) and ('+steps=' in d['run']) == bool(d['config']['steps'])
         assert d['run'] == summaries.name(run.config({**d['config'], 'unlabelled': d['config']['unlabelled'].replace('people-wild', 'people:wild')}))
     assert not any(paper_claims.cell_config(c).steps for c in cells().values() if c.mini)  # verdicts rest on runs as long as the preset
+
+
+def test_the_command_says_what_the_pages_say(capsys):
+    "The noise that judges single seeds comes from all committed runs, the ladder's included."
+    assert main(['claims', '--json']) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [v['verdict'] for v in said] == [v['verdict'] for v in effects.effects(paper_claims.verdicts(summaries.evidence()))]
+    assert {d['config']['seed'] >= 100 for d in summaries.evidence()} == {False, True}

@@ -34,7 +34,7 @@ def claims(a): # the parsed options
     "What both papers claim, and what our runs say."
     from sshpe.experiments import effects, summaries, paper_claims
     from sshpe.runs import run
-    known = summaries.summaries(a.results or None)
+    known = summaries.summaries(a.results) if a.results else summaries.evidence()
     if not known and not a.results:
         known = summaries.first_ledger()
         print('These runs are of the first miniature (96x64, 900 steps); those of the present scale are not collected yet.', file=sys.stderr)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['KEEP', 'ANY', 'SEEDS', 'TUNING', 'METHODS', 'name', 'setting', 'five_digits', 'bare', 'public', 'elsewhere',
            'scored_on', 'summary', 'outdated', 'dump', 'collect', 'part', 'ripple', 'unrest', 'level', 'strong_share',
-           'mean_score', 'measured', 'collected', 'summaries', 'first_ledger', 'sample', 'interval', 'paired', 'spoken',
-           'spot', 'labels_needed']
+           'mean_score', 'measured', 'collected', 'summaries', 'first_ledger', 'evidence', 'sample', 'interval',
+           'paired', 'spoken', 'spot', 'labels_needed']
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #911290f1
 import json, math
@@ -202,10 +202,15 @@ def summaries(folder=None, # None: data/results/mini
         if not current or not outdated(d): out.append(d)
     return out
 
+# %% ../../nbs/components/experiments/01_summaries.ipynb #cb02f71b
 def first_ledger(which:str='first', # folder below data/results
                 )->list: # of dicts, as from `summaries`
     "Runs of the first miniature: crops of 96x64, 900 steps, strong views no harder than weak ones. They stand until the grids are trained again."
     return summaries(run.home()/'data/results'/which, current=False)
+
+def evidence()->list: # of dicts, as from `summaries`
+    "All committed runs of the present scale; those with seeds for tuning, the ladder's, only say how noisy runs are."
+    return summaries()+summaries(run.home()/'data/results/ladder')
 
 # %% ../../nbs/components/experiments/01_summaries.ipynb #6ef60072
 def sample(found:list, # from `summaries`

@@ -118,13 +118,14 @@ def exit_code(job, # function without arguments
 @contextmanager
 def base_followed(c:run.Config, # the run's parameters
                   where, # its folder
+                  planned, # function: has it been said who takes part?
                  ):
-    "While the block runs, say the log of the baseline that is trained for it."
+    "While the block runs, say the log of the baseline that is trained for it, once it is said who takes part."
     from sshpe.runs import compare, notebook
     steps = lambda: run.facts(where).get('steps', 0) if (where/'config.json').exists() else 0
     def log(): # nothing before the run knows its steps, and nothing of a baseline that was finished before
         base = compare.baseline_folder(replace(c, out=str(where)), steps())
-        return where/'none' if (base/'metrics.json').exists() else base/'log.csv'
+        return base/'log.csv' if planned() and not (base/'metrics.json').exists() else where/'none'
     if not c.compare: yield; return
     with notebook.following(log, lambda text: print(f'{c.compare}: {text}', flush=True), steps): yield
 
@@ -139,8 +140,10 @@ def train(c:run.Config, # the run's parameters
     print(f'{c.recipe}, {whose}, preset {c.preset}, seed {c.seed} -> {where}' + (' (goes on)' if known else ''), flush=True)
     facts = lambda: run.facts(where) if (where/'config.json').exists() else {}
     means = lambda rows: per_student(rows, facts().get('recipe', {}))
-    steps, plan = lambda: facts().get('steps', 0), lambda: facts().get('plan', [])
-    with base_followed(c, where), notebook.following(where/'log.csv', lambda text: print(text, flush=True), steps, means, plan):
+    steps, plan, said = lambda: facts().get('steps', 0), lambda: facts().get('plan', []), []
+    def say(text): print(text, flush=True); said.append(text)
+    planned = lambda: bool(facts()) and len(plan()) <= len(said)
+    with base_followed(c, where, planned), notebook.following(where/'log.csv', say, steps, means, plan):
         try: notebook.execute(run.home()/'nbs/runs/train.ipynb', where/'train.ipynb', {**asdict(c), 'out': str(where)})
         except notebook.Failed as e: raise notebook.Failed(f'{e}; the same command goes on from the last checkpoint') from e
         except KeyboardInterrupt: raise KeyboardInterrupt('stopped; the state is saved, and the same command goes on from there' if (where/'state.pt').exists() else '') from None

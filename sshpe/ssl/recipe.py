@@ -238,7 +238,6 @@ def literal(text): # 'inf', '4', '(3, 2)', 'Uniform(-30, 30)', '((JointCutout(5)
 # %% ../../nbs/components/ssl/07_recipe.ipynb #135f0b64
 FORMER = dict(look='teacher_perturbations', sees='student_view', paths='student_branches', past='memories', previous_teachers='memories',
               first='pretrain_fraction', teacher_bn='teacher_mode')
-
 FORMER_VALUES = dict(teacher_mode={'batch': 'train'}, selection={'surer': 'uncertainty'},
                      memories={True: ['epoch'], False: [], 'True': ['epoch'], 'False': []})
 
