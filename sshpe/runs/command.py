@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['value', 'pairs', 'words', 'Parser', 'options', 'train_options', 'how_of', 'config_of', 'terminable', 'exit_code',
-           'base_followed', 'train', 'scores']
+           'baseline_news', 'train', 'scores']
 
 # %% ../../nbs/components/runs/06_command.ipynb #1b032f7e
-import argparse, ast, os, signal, sys, threading
+import argparse, ast, os, signal, sys, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from ..errors import InputError, choose, need
@@ -115,19 +115,18 @@ def exit_code(job, # function without arguments
     return 0
 
 # %% ../../nbs/components/runs/06_command.ipynb #b8fe67fb
-@contextmanager
-def base_followed(c:run.Config, # the run's parameters
+def baseline_news(c:run.Config, # the run's parameters
                   where, # its folder
-                  planned, # function: has it been said who takes part?
-                 ):
-    "While the block runs, say the log of the baseline that is trained for it, once it is said who takes part."
+                  steps, # function: how many steps it has, 0 while that is not known
+                 ): # a function
+    "Says what is new in the log of the baseline that is trained for it; nothing of one that was finished before."
     from sshpe.runs import compare, notebook
-    steps = lambda: run.facts(where).get('steps', 0) if (where/'config.json').exists() else 0
-    def log(): # nothing before the run knows its steps, and nothing of a baseline that was finished before
+    began = time.time()
+    def log():
         base = compare.baseline_folder(replace(c, out=str(where)), steps())
-        return base/'log.csv' if planned() and not (base/'metrics.json').exists() else where/'none'
-    if not c.compare: yield; return
-    with notebook.following(log, lambda text: print(f'{c.compare}: {text}', flush=True), steps): yield
+        end = base/'metrics.json'
+        return where/'none' if end.exists() and end.stat().st_mtime < began else base/'log.csv'
+    return notebook.news(log, lambda text: print(f'{c.compare}: {text}', flush=True), steps)
 
 # %% ../../nbs/components/runs/06_command.ipynb #a2fa508e
 def train(c:run.Config, # the run's parameters
@@ -140,10 +139,9 @@ def train(c:run.Config, # the run's parameters
     print(f'{c.recipe}, {whose}, preset {c.preset}, seed {c.seed} -> {where}' + (' (goes on)' if known else ''), flush=True)
     facts = lambda: run.facts(where) if (where/'config.json').exists() else {}
     means = lambda rows: per_student(rows, facts().get('recipe', {}))
-    steps, plan, said = lambda: facts().get('steps', 0), lambda: facts().get('plan', []), []
-    def say(text): print(text, flush=True); said.append(text)
-    planned = lambda: bool(facts()) and len(plan()) <= len(said)
-    with base_followed(c, where, planned), notebook.following(where/'log.csv', say, steps, means, plan):
+    steps, plan = lambda: facts().get('steps', 0), lambda: facts().get('plan', [])
+    base = [baseline_news(c, where, steps)] if c.compare else []
+    with notebook.following(where/'log.csv', lambda text: print(text, flush=True), steps, means, plan, base):
         try: notebook.execute(run.home()/'nbs/runs/train.ipynb', where/'train.ipynb', {**asdict(c), 'out': str(where)})
         except notebook.Failed as e: raise notebook.Failed(f'{e}; the same command goes on from the last checkpoint') from e
         except KeyboardInterrupt: raise KeyboardInterrupt('stopped; the state is saved, and the same command goes on from there' if (where/'state.pt').exists() else '') from None
