@@ -118,6 +118,7 @@ def news(path, # log.csv of a run, or a function that tells it
         last = end(rows)
     return tell
 
+# %% ../../nbs/components/runs/02_notebook.ipynb #32b6da68
 @contextmanager
 def following(path, # log.csv of the run, or a function that tells it
               say, # called with each new line of text
