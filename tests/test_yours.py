@@ -172,11 +172,12 @@ def test_who_takes_part_is_said_first(yours, tmp_path, monkeypatch):
     c = run.config(own(tmp_path/'y', unlabelled=f'folder={tmp_path}/y/more+folder={tmp_path}/y/again', out=str(tmp_path/'run')))
     with pytest.warns(UserWarning): x = training.start(c)
     run.unlock(x.where)
-    lab, val, unl, gone, *_ = run.facts(x.where)['plan']
+    lab, val, unl, gone, turned = run.facts(x.where)['plan']
     n = len(x.train)
     assert n+len(x.val) == 30-2-1 and lab.startswith(f'labelled: {n} people') and 'held out of labels.json by photo (val 0.2)' in val
     assert 'unlabelled: 12 people in 12 photos of more; 1 person in 1 photo of again' == unl
     assert 'whose photo is missing' in gone and 'cannot be decoded' in gone and 'more: 3 photos with labels' in gone
+    assert 'weak=TURNED' in turned  # the poses of these labels are drawn at random
     split = read_split(x.where/'split.json')
     assert len(split.labelled) == n and [len(p.ids) for p in split.others] == [12, 1]
 

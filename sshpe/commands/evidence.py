@@ -6,7 +6,7 @@
 __all__ = ['sweep', 'collect', 'claims', 'evidence_options', 'bench', 'bench_options', 'add_commands']
 
 # %% ../../nbs/components/commands/05_evidence.ipynb #641e80fe
-import json, sys
+import json
 from .options import doing
 
 # %% ../../nbs/components/commands/05_evidence.ipynb #ddeca3bc
@@ -35,9 +35,6 @@ def claims(a): # the parsed options
     from sshpe.experiments import effects, summaries, paper_claims
     from sshpe.runs import run
     known = summaries.summaries(a.results) if a.results else summaries.evidence()
-    if not known and not a.results:
-        known = summaries.first_ledger()
-        print('These runs are of the first miniature (96x64, 900 steps); those of the present scale are not collected yet.', file=sys.stderr)
     found = paper_claims.verdicts(known, a.paper, a.table, a.verdict)
     sized = effects.effects(found)
     print(json.dumps(sized) if a.json else f'{paper_claims.report(found)}\n\n{run.columns(effects.by_question(sized))}')
