@@ -37,7 +37,9 @@ def say(about:str, # what was predicted, or the exercise's name
 def as_text(x, # a number or a text
            )->str:
     "A number with three digits that count, or a text."
-    return f'{x:.3g}' if isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) < 1000 else f'{x:,.0f}' if isinstance(x, float) else str(x)
+    if isinstance(x, bool) or not isinstance(x, (int, float)): return str(x)
+    if abs(x) < 1000: return f'{x:.3g}'
+    return f'{x:,.0f}' if isinstance(x, float) else str(x)
 
 def predicted(about:str, # what was predicted
               guess, # the student's number or word; None: there is none

@@ -68,7 +68,8 @@ def read_answers(path, # of the json
     at = [(j, theirs.index(m)) for j, m in enumerate(ours) if m in theirs]
     need(at, f'{path} has no joint of {skeleton.name}: it has {", ".join(names[:5])}, …')
     photo = lambda a: PurePath(str(images[a['image_id']])).name if images else a['image_id']
-    found = [(photo(a), a, k) for a in rows if (k := one_answer(a, len(names))) is not None and (a.get('image_id') in images if images else type(a.get('image_id')) is int)]
+    known = lambda i: i in images if images else type(i) is int
+    found = [(photo(a), a, k) for a in rows if (k := one_answer(a, len(names))) is not None and known(a.get('image_id'))]
     need(found, f'none of the {len(rows):,} entries of {path} has an image_id and {len(names)} finite joints.')
     kp = np.zeros((len(found), len(skeleton), 3))
     for j, i in at: kp[:,j] = [k[i] for _, _, k in found]

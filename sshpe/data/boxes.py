@@ -168,6 +168,7 @@ def detected_in_folder(root, # a folder of photos, perhaps in subfolders
     names, photos, b, s = zip(*rows)
     with np.errstate(over='ignore'): b = np.array(b, np.float32)
     names, N = np.array(names, str), len(rows)
-    people = People(root.name or 'folder', root, skeleton, names, np.array(photos, np.int64), np.arange(1, N+1), b, np.zeros((N, len(skeleton), 3), np.float32),
+    nothing = np.zeros((N, len(skeleton), 3), np.float32)
+    people = People(root.name or 'folder', root, skeleton, names, np.array(photos, np.int64), np.arange(1, N+1), b, nothing,
                     b[:,2:].prod(1), sizes=photo_sizes(root, names), scores=np.array(s, np.float32))
     return checked(people, with_floor(boxes)[0], findings, bad)

@@ -116,7 +116,8 @@ def only(d:dict, # a COCO json
          people, # N `People`
         )->dict: # the same, smaller
     "A json's annotations of `people`, as they were mended, and those that COCO ignores; fields that COCO's counting needs are filled in."
-    row, anns, none, whole = {n: i for i, n in enumerate(people.ann_ids.tolist())}, [], [0]*3*len(people.skeleton), lambda x: x is not None and np.isfinite(x).all()
+    row, anns, none = {n: i for i, n in enumerate(people.ann_ids.tolist())}, [], [0]*3*len(people.skeleton)
+    whole = lambda x: x is not None and np.isfinite(x).all()
     for a in entries(d, 'annotations')[0].values():
         if (i := row.get(a['id'])) is not None: anns.append(a | mended_fields(a, people, i)); continue
         box, k, crowd = numbers(a.get('bbox'), 4), numbers(a.get('keypoints'), len(none)), a.get('iscrowd', 0) == 1

@@ -49,7 +49,8 @@ def unlabelled_people(c:run.Config, # the run's parameters
     "How many unlabelled people a run would have, without looking."
     from sshpe.data.sources import REST, sources
     total = UNLABELLED.get(f'{c.data}:train', 0)
-    return sum(total-(c.labels or total) if s.data == REST else UNLABELLED.get(f'{s.data}:{s.split or "train"}', 0) for s in sources(c.unlabelled)) or total
+    def people(s): return total-(c.labels or total) if s.data == REST else UNLABELLED.get(f'{s.data}:{s.split or "train"}', 0) # of a source
+    return sum(map(people, sources(c.unlabelled))) or total
 
 def arithmetic(c:run.Config, # the run's parameters
               )->float: # floating point operations

@@ -87,9 +87,10 @@ def counted(found:list, # from `effects`
 def size_row(e:dict, # one of `effects`
             )->dict: # column -> value
     "A claim as a row of a table."
-    within = '' if e['ratio_low'] is None else f'{e["ratio_low"]:+.2f} … {e["ratio_high"]:+.2f}'
-    return dict(claim=e['claim'], paper='' if e['gap'] is None else f'{e["gap"]:+.1f}', ours='' if not e['differences'] else f'{mean(e["differences"]):+.1f}', seeds=len(e['differences']) or None,
-                ratio='' if e['ratio'] is None else f'{e["ratio"]:+.2f}', interval=within, verdict='not run yet' if e['verdict'] == 'not run' else e['verdict'])
+    d, within = e['differences'], '' if e['ratio_low'] is None else f'{e["ratio_low"]:+.2f} … {e["ratio_high"]:+.2f}'
+    def signed(x, digits): return '' if x is None else f'{x:+.{digits}f}'
+    return dict(claim=e['claim'], paper=signed(e['gap'], 1), ours=signed(mean(d) if d else None, 1), seeds=len(d) or None,
+                ratio=signed(e['ratio'], 2), interval=within, verdict='not run yet' if e['verdict'] == 'not run' else e['verdict'])
 
 # %% ../../nbs/components/experiments/04_effects.ipynb #f14b8791
 def picture(found:list, # from `effects`
@@ -105,11 +106,15 @@ def picture(found:list, # from `effects`
     for y, mine in enumerate(rows.values()):
         for i, e in enumerate(sorted(mine, key=lambda e: e['ratio'])):
             at, x = y-.32+.64*(i+.5)/len(mine), [min(max(e[k], low), high) for k in ('ratio', 'ratio_low', 'ratio_high') if e[k] is not None]
-            ax.plot(x[1:], [at]*len(x[1:]), c=VERDICT_COLOURS[e['verdict']], lw=.8, alpha=.6); ax.plot(x[0], at, 'o', c=VERDICT_COLOURS[e['verdict']], ms=3.5)
+            c = VERDICT_COLOURS[e['verdict']]
+            ax.plot(x[1:], [at]*len(x[1:]), c=c, lw=.8, alpha=.6)
+            ax.plot(x[0], at, 'o', c=c, ms=3.5)
     for x, t in ((0, 'none'), (1, "the paper's")): ax.axvline(x, c='k', lw=.8, zorder=0); ax.text(x, -.62, t, ha='center', fontsize=8)
     for k in SIZED[:-1]: ax.plot([], [], 'o', c=VERDICT_COLOURS[k], ms=4, label=k)
-    ax.set_yticks(range(len(rows)), [f'{q} ({len(m)})' for q, m in rows.items()], fontsize=8); ax.set(ylim=(len(rows)-.5, -.8), xlim=(low-.05, high+.05))
-    ax.tick_params(axis='x', labelsize=8); ax.set_xlabel("our effect as a share of the paper's; lines: 95 % over seeds, of one or two by the noise of all runs", fontsize=8)
+    ax.set_yticks(range(len(rows)), [f'{q} ({len(m)})' for q, m in rows.items()], fontsize=8)
+    ax.set(ylim=(len(rows)-.5, -.8), xlim=(low-.05, high+.05))
+    ax.set_xlabel("our effect as a share of the paper's; lines: 95 % over seeds, of one or two by the noise of all runs", fontsize=8)
+    ax.tick_params(axis='x', labelsize=8)
     ax.legend(fontsize=8, ncols=4, loc='lower center', bbox_to_anchor=(.4, 1)); plt.close(fig)
     return fig
 

@@ -246,14 +246,17 @@ def verdict_of(c:Claim, # the claim
               )->dict: # field -> value
     "A claim, what the paper says, and what our runs say."
     x, a = differences(c, found), c.better[0]
-    d, paper = list(x.values()), lambda cells: [dict(row=k.row, column=k.column, value=k.value, std=k.std, recipe=k.recipe, mini=k.mini) for k in cells]
-    out = dict(id=c.id, paper=c.paper, table=c.table, claim=c.claim, better=paper(c.better), worse=paper(c.worse), gap=c.gap, by_construction=of_same_runs(c), measure=measure_of(a), network=a.network,
-               seeds=list(x), differences=[round(v, 3) for v in d], verdict=verdict(d, c.margin), margin=c.margin, scale=scale if a.mini else 'not at the mini scale', note=c.note, commands=commands(c, found))
+    d, fields = list(x.values()), ('row', 'column', 'value', 'std', 'recipe', 'mini')
+    better, worse = ([{f: getattr(k, f) for f in fields} for k in cells] for cells in (c.better, c.worse))
+    out = dict(id=c.id, paper=c.paper, table=c.table, claim=c.claim, better=better, worse=worse, gap=c.gap,
+               by_construction=of_same_runs(c), measure=measure_of(a), network=a.network, seeds=list(x), differences=[round(v, 3) for v in d],
+               verdict=verdict(d, c.margin), margin=c.margin, scale=scale if a.mini else 'not at the mini scale', note=c.note, commands=commands(c, found))
     if not d: return out
     m, low, high = interval(d)
     plow, phigh = opinion(c, d, sds)
     also = list(differences(c, found, 'PCK').values()) if a.metric == 'AP' else []
-    out |= dict(mean=m, low=low, high=high, detectable=detectable(stdev(d), len(d)) if len(d) > 1 else math.inf, pooled_low=plow, pooled_high=phigh, pooled_90=opinion(c, d, sds, .9),
+    out |= dict(mean=m, low=low, high=high, detectable=detectable(stdev(d), len(d)) if len(d) > 1 else math.inf,
+                pooled_low=plow, pooled_high=phigh, pooled_90=opinion(c, d, sds, .9),
                 pooled='' if c.margin is not None or plow is None else 'confirmed' if plow > 0 else 'contradicted' if phigh < 0 else 'open',
                 PCK=mean(also) if also else None, PCK_verdict=verdict(also) if also else '')
     return {k: round(v, 3) if isinstance(v, float) and math.isfinite(v) else None if isinstance(v, float) else v for k, v in out.items()}
@@ -289,7 +292,8 @@ def claim_row(v:dict, # one of `verdicts`
     "A claim as a row of a table."
     sign = lambda x: '' if x is None else f'{x:+.1f}'
     within = f'{sign(v["low"])} … {sign(v["high"])}' if v.get('low') is not None else ''
-    return dict(paper=v['paper'], table=v['table'], claim=v['claim'], paper_gap=sign(v['gap']), seeds=len(v['seeds']) or None, ours=sign(v.get('mean')), interval=within,
+    return dict(paper=v['paper'], table=v['table'], claim=v['claim'], paper_gap=sign(v['gap']),
+                seeds=len(v['seeds']) or None, ours=sign(v.get('mean')), interval=within,
                 could_find=v.get('detectable'), verdict=v['verdict'], pooled=v.get('pooled', ''), PCK=sign(v.get('PCK')))
 
 def report(said:list, # from `verdicts`

@@ -184,7 +184,8 @@ def collected(d:dict)->bool: # what a small file holds
     "Could `collect` have written it?"
     number, c, strong = lambda v: type(v) in (int, float), d.get('curve'), d.get('strong_by_joint')
     if not isinstance(c, dict) or not all(isinstance(x, list) for x in c.values()) or not run.proper(d): return False
-    if 'networks' not in d or not all(isinstance(d.get(k), dict) for k in ('config', 'recipe', 'preset')) or not isinstance(d.get('joints', []), list): return False
+    if 'networks' not in d or not all(isinstance(d.get(k), dict) for k in ('config', 'recipe', 'preset')): return False
+    if not isinstance(d.get('joints', []), list): return False
     run.config(d['config'])
     whole = [v for k in ('step', 'lr', 'lam', 'labelled') for v in c.get(k, ())]
     same = 'lr' in c and len({len(x) for x in c.values()}) == 1 and all(map(number, whole)) and min(c.get('labelled') or [1]) > 0

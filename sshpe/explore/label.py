@@ -121,9 +121,12 @@ def scene(self:LabelExplorer, s): # a state -> rows, figures
     said = [('joints', n, f'{n} of {len(sk)} joints'), ('pace', p := self.pace(), waits if p is None else f'{p:.1f} s a joint')]
     if not done: return [row+self.example(s.person, n)], said
     e, o = errors(k, xyv), float(oks(k[None], xyv[None], self.area(s.person), sk.sigmas)[0])
-    bars = chart('errors', [Mark('bars', np.arange(len(sk)+1), np.nan_to_num(e), '#56B4E9')], ('joint', 0, len(sk), tuple((j+.5, short(n)) for j, n in enumerate(sk.joints))), ('error, crop pixels', 0, max(np.nanmax(e, initial=1), 1)), 560)
+    across = 'joint', 0, len(sk), tuple((j+.5, short(n)) for j, n in enumerate(sk.joints))
+    upwards = 'error, crop pixels', 0, max(np.nanmax(e, initial=1), 1)
+    bars = chart('errors', [Mark('bars', np.arange(len(sk)+1), np.nan_to_num(e), '#56B4E9')], across, upwards, 560)
     row += [view('truth', image, (), pose(xyv, sk), 256, title='the truth'), bars]
-    return [row], [*said, ('error', float(np.nanmean(e)) if np.isfinite(e).any() else None, f'mean error {np.nanmean(e):.1f} px' if np.isfinite(e).any() else 'no joint to compare'), ('OKS', o, f'OKS {o:.2f}')]
+    far = float(np.nanmean(e)) if np.isfinite(e).any() else None
+    return [row], [*said, ('error', far, 'no joint to compare' if far is None else f'mean error {far:.1f} px'), ('OKS', o, f'OKS {o:.2f}')]
 
 @patch
 def area(self:LabelExplorer, i:int)->np.ndarray: # number of a person -> (1,) crop pixels²

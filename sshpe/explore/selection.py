@@ -96,7 +96,9 @@ class SelectionExplorer(PeopleExplorer):
 def order(self:SelectionExplorer, s): return ranked(self.everyone(s, self.x.recipe), s.sort, s.brush) # a state -> rows of the people in the strip
 
 @patch
-def telling(self:SelectionExplorer, s): return self.x.skeleton.joints[int(np.ptp(self.everyone(s, self.x.recipe).u[:2,s.person], axis=0).argmax())] # a state -> joint
+def telling(self:SelectionExplorer, s): # a state -> joint
+    apart = np.ptp(self.everyone(s, self.x.recipe).u[:2,s.person], axis=0)
+    return self.x.skeleton.joints[int(apart.argmax())]
 
 @patch
 def pairs(self:SelectionExplorer, s)->list: # a state -> (person, joint) in the rectangle, in the order of the strip

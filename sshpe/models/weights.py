@@ -19,7 +19,8 @@ def harmless()->list: # as `torch.serialization.safe_globals` takes them
     "Kinds of objects that hold values and nothing else."
     core = np._core.multiarray
     kinds = [type(np.dtype(t)) for t in ('bool', 'int32', 'int64', 'float32', 'float64')]
-    named = [(f, f'numpy.{room}.multiarray.{k}') for room in ('core', '_core') for k, f in (('scalar', core.scalar), ('_reconstruct', core._reconstruct))]
+    makers = ('scalar', core.scalar), ('_reconstruct', core._reconstruct)
+    named = [(f, f'numpy.{room}.multiarray.{k}') for room in ('core', '_core') for k, f in makers]
     return [argparse.Namespace, np.dtype, np.ndarray, *kinds, *named]
 
 def read_tensors(path, # .safetensors, or what `torch.save` has written; a run's folder

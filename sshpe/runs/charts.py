@@ -79,8 +79,9 @@ TIMES = {'views': ('views',), 'teachers': ('teachers',), 'students': ('forward',
 def times(phases:dict, # of metrics.json: name -> seconds
          )->dict: # the names of `TIMES`, and 'other' -> seconds
     "Where the time went; runs from before views and teachers were timed have theirs among the students."
-    out = {k: sum(phases.get(p, 0.) for p in ps) for k, ps in TIMES.items()}
-    if 'views' not in phases: out = {'students, with views and teachers' if k == 'students' else k: v for k, v in out.items() if k not in ('views', 'teachers')}
+    old = 'views' not in phases
+    names = {k: 'students, with views and teachers' if old and k == 'students' else k for k in TIMES if not (old and k in ('views', 'teachers'))}
+    out = {name: sum(phases.get(p, 0.) for p in TIMES[k]) for k, name in names.items()}
     return out | dict(other=sum(phases.values())-sum(out.values()))
 
 # %% ../../nbs/components/runs/08_charts.ipynb #49cf09bc

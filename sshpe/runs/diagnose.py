@@ -36,7 +36,8 @@ def direction(f, # network of the first student
     p, true = setup.preset, truth(b, M[:,t.view], setup.preset.size, setup.flip)
     goal = mse(y, encode(true.xy, p.map, p.stride, p.sigma, p.exact), true.there.float())
     weights = [w for w in f.parameters() if w.requires_grad]
-    pull, should = (torch.cat([g.flatten() for g in torch.autograd.grad(l, weights, retain_graph=True)]) for l in (mse(y, t.T[0], t.w[0], t.pixels), goal))
+    def gradient(loss): return torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights, retain_graph=True)])
+    pull, should = gradient(mse(y, t.T[0], t.w[0], t.pixels)), gradient(goal)
     along = pull@should
     return dict(cosine=float(along/(pull.norm()*should.norm()).clamp(min=1e-12)), pull=float(along/should.norm().square().clamp(min=1e-12)))
 

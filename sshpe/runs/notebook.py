@@ -71,8 +71,9 @@ def execute(notebook, # .ipynb with a parameters cell
     out.parent.mkdir(parents=True, exist_ok=True)
     lock(out.parent, .5, f'running {out.name}', '.notebook')
     try:
-        with surroundings(): pm.execute_notebook(plain(notebook), plain(part), parameters, progress_bar=False, kernel_name='python3', start_timeout=600,
-                                                 kernel_manager_class=patient(), extra_arguments=['--log-level=50'])
+        with surroundings():
+            pm.execute_notebook(plain(notebook), plain(part), parameters, progress_bar=False, kernel_name='python3',
+                                start_timeout=600, kernel_manager_class=patient(), extra_arguments=['--log-level=50'])
     except KeyboardInterrupt: store(part, out); raise
     except Exception as e:
         if full(e, out): raise InputError(f'no space left on the disk for {out}: free some and run the same command again.') from None

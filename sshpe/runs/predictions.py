@@ -160,7 +160,8 @@ class Finder:
         need(np.isfinite(xy).all() and np.isfinite(sc).all(), f'the networks of {self.x.where} answer with numbers that are not finite: their weights are damaged, or the training exploded.')
         xy, total = in_photos(xy, s.matrix), person_score(sc)*[c.score for c in cuts]
         flat = np.concatenate([xy.round(2), sc[...,None].round(4)], -1).reshape(len(cuts), -1)
-        out = [dict(image_id=c.look.number, file_name=c.look.name, category_id=1, bbox=list(map(float, c.box)), keypoints=k.tolist(), score=round(float(t), 5)) for c, k, t in zip(cuts, flat, total)]
+        out = [dict(image_id=c.look.number, file_name=c.look.name, category_id=1, bbox=list(map(float, c.box)),
+                    keypoints=k.tolist(), score=round(float(t), 5)) for c, k, t in zip(cuts, flat, total)]
         if not self.setup: return out
         people = fetch(s, np.arange(len(s)), self.device)
         people.number, self.seen = people.number+self.seen, self.seen+len(s) # whose views these are, whatever the batches

@@ -260,8 +260,10 @@ def rows_of_runs(scores:dict, # name -> metrics.json
                 )->list: # of dicts
     "One row for each run."
     pick = lambda d, k: None if d.get(k) is None else round(float(d[k]), 1)
-    return [dict(recipe=n, **{k: pick(m['headline'], k) for k in ('AP', 'AP50', 'AP75', 'AR', 'PCK')}, ensemble=pick(m['networks'].get('ensemble', {}), 'AP'),
-                 steps=m['steps'], seconds=round(m['seconds'])) for n, m in scores.items()]
+    def row(n, m):
+        figures = {k: pick(m['headline'], k) for k in ('AP', 'AP50', 'AP75', 'AR', 'PCK')}
+        return dict(recipe=n, **figures, ensemble=pick(m['networks'].get('ensemble', {}), 'AP'), steps=m['steps'], seconds=round(m['seconds']))
+    return [row(n, m) for n, m in scores.items()]
 
 def bars_picture(scores:dict, # name -> metrics.json
                 ): # matplotlib figure

@@ -88,9 +88,10 @@ def shares(c:dict, # name -> tensor of sums
     "Sums of `telemetry` as shares."
     c = {k: v.double().cpu() for k, v in c.items()}
     part = lambda a, b: round(float(a/b), 4) if b > 0 else None
-    j, k = c['joints'], c['kept']
+    j, k, (squares, n) = c['joints'], c['kept'], c['error']
     return dict(kept=part(k.sum(), j.sum()), kept_absent=part(k[0], j[0]), kept_hidden=part(k[1], j[1]), kept_seen=part(k[2], j[2]),
                 right_dropped=part(*(c[n][0] for n in ('right', 'here'))), right_kept=part(*(c[n][1] for n in ('right', 'here'))),
                 own=part(*c['own']), strong=part(c['strong'][0].sum(), c['strong'][1].sum()),
-                right_05=part(c['near'][0], c['here'][1]), right_20=part(c['near'][2], c['here'][1]), error_px=round(float((c['error'][0]/c['error'][1])**.5), 4) if c['error'][1] > 0 else None,
+                right_05=part(c['near'][0], c['here'][1]), right_20=part(c['near'][2], c['here'][1]),
+                error_px=round(float((squares/n)**.5), 4) if n > 0 else None,
                 **{f'auc_{k}': auc(*c['trust'][i]) for i, k in enumerate(MEASURES)}, agree=part(*c['agree']) if 'agree' in c else None)
