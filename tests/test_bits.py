@@ -1,7 +1,8 @@
 """Seven methods train twenty steps as they did when tests/bits.json was written: every loss, and every weight at the end, to the last bit.
 
-Rounding differs between processors and versions of torch. Where this machine's is another (see `arithmetic`), losses must agree closely instead.
-To write the file anew, after a change that is meant to change figures: python tests/test_bits.py
+Rounding differs between processors and versions of torch. The file has a record for each `machine` on which it was written; on others, the losses of ten steps
+must agree closely with all of them: a difference in rounding grows tenfold every three steps, and later another joint passes the gate.
+To add this machine's record: python tests/test_bits.py; after a change that is meant to change figures, remove the file first.
 Meant so far: patches are aimed at where joints are between pixels, no longer at the brightest pixel (denoise-select-jc, sspcm).
 """
 import hashlib, json
@@ -21,13 +22,21 @@ def digest(tensors):
     for x in tensors: h.update(x.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
 
-def arithmetic():
-    "A digest of how this machine rounds a convolution, its gradient and a normalisation."
+LAYERS = (3, 16, 7, 2), (16, 16, 3, 1), (16, 32, 3, 2), (16, 32, 1, 2), (32, 64, 3, 2), (64, 128, 3, 2), (128, 128, 3, 1), (128, 17, 1, 1) # in, out, kernel, stride
+
+def rounding(c, n, k, stride, g):
+    "A convolution of few channels on a few pixels, a normalisation, a look-up, and the gradients of all, as this machine rounds them."
+    x, w = (torch.randn(*s, generator=g).requires_grad_() for s in ((4, c, 32, 24), (n, c, k, k)))
+    grid = torch.rand(4, 16, 12, 2, generator=g)*2-1
+    y = F.batch_norm(F.conv2d(x.to(memory_format=torch.channels_last), w, stride=stride, padding=k//2), None, None, training=True)
+    z = F.grid_sample(y, grid, mode='bicubic', align_corners=False)
+    (z.sigmoid()**2).mean().backward()
+    return y, z, x.grad, w.grad
+
+def machine():
+    "The version of torch, and a digest of how this machine computes what networks are made of."
     g = torch.Generator().manual_seed(0)
-    x, w = (torch.randn(*s, generator=g).requires_grad_() for s in ((4, 16, 16, 8), (16, 16, 3, 3)))
-    y = F.batch_norm(F.conv2d(x.to(memory_format=torch.channels_last), w, padding=1), None, None, training=True)
-    (y.sigmoid()**2).mean().backward()
-    return digest([y, x.grad, w.grad])
+    return f'{torch.__version__} {digest(t for layer in LAYERS for t in rounding(*layer, g))}'
 
 def trace(name):
     "The losses of twenty steps as hexadecimal numbers, and a digest of all networks at the end."
@@ -40,12 +49,12 @@ def trace(name):
 @pytest.mark.parametrize('name', METHODS)
 def test_the_same_bits(name):
     stored, now = json.loads(FILE.read_text()), trace(name)
-    was = stored['methods'][name]
-    if (arithmetic(), torch.__version__) == (stored['arithmetic'], stored['torch']): assert now == was
+    if here := stored.get(machine()): assert now == here[name]
     value = lambda t: [torch.tensor([float.fromhex(v) for v in row]) for row in t['losses']]
-    for a, b in zip(value(now), value(was), strict=True): torch.testing.assert_close(a, b, rtol=.03, atol=1e-6)
+    for was in stored.values():
+        for a, b in zip(value(now)[:10], value(was[name])[:10], strict=True): torch.testing.assert_close(a, b, rtol=.01, atol=1e-6)
 
 
 if __name__ == '__main__':
-    made = dict(arithmetic=arithmetic(), torch=torch.__version__, methods={name: trace(name) for name in METHODS})
-    FILE.write_text(json.dumps(made, indent=1))
+    stored = json.loads(FILE.read_text()) if FILE.exists() else {}
+    FILE.write_text(json.dumps(stored | {machine(): {name: trace(name) for name in METHODS}}, indent=1))
