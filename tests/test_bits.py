@@ -1,7 +1,7 @@
 """Seven methods train twenty steps as they did when tests/bits.json was written: every loss, and every weight at the end, to the last bit.
 
-Rounding differs between processors and versions of torch. The file has a record for each `machine` on which it was written; on others, the losses of ten steps
-must agree closely with all of them: a difference in rounding grows tenfold every three steps, and later another joint passes the gate.
+Rounding differs between processors and versions of torch. The file has a record for each `machine` on which it was written; on others, losses must agree
+closely with all of them, those of ten steps within 1 %: a difference in rounding grows tenfold every three steps, and later another joint passes the gate.
 To add this machine's record: python tests/test_bits.py; after a change that is meant to change figures, remove the file first.
 Meant so far: patches are aimed at where joints are between pixels, no longer at the brightest pixel (denoise-select-jc, sspcm).
 """
@@ -52,7 +52,9 @@ def test_the_same_bits(name):
     if here := stored.get(machine()): assert now == here[name]
     value = lambda t: [torch.tensor([float.fromhex(v) for v in row]) for row in t['losses']]
     for was in stored.values():
-        for a, b in zip(value(now)[:10], value(was[name])[:10], strict=True): torch.testing.assert_close(a, b, rtol=.01, atol=1e-6)
+        for step, (a, b) in enumerate(zip(value(now), value(was[name]), strict=True)):
+            torch.testing.assert_close(a[:1], b[:1], rtol=.03, atol=1e-6)  # the labelled loss
+            torch.testing.assert_close(a, b, rtol=.01 if step < 10 else .3, atol=1e-6)
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ __all__ = ['BY_CONSTRUCTION', 'QUESTIONS', 'FEW', 'PART', 'POINTS', 'SIZED', 'mo
 
 # %% ../../nbs/components/experiments/04_effects.ipynb #26976e2c
 from statistics import mean, median
-from .paper_claims import cells, Claim, claims, of_same_runs, tally, VERDICT_COLOURS
+from .paper_claims import cells, Claim, claims, of_same_runs, signed, tally, VERDICT_COLOURS
 from .summaries import interval, sample
 from ..runs import run
 
@@ -88,8 +88,7 @@ def size_row(e:dict, # one of `effects`
             )->dict: # column -> value
     "A claim as a row of a table."
     d, within = e['differences'], '' if e['ratio_low'] is None else f'{e["ratio_low"]:+.2f} … {e["ratio_high"]:+.2f}'
-    def signed(x, digits): return '' if x is None else f'{x:+.{digits}f}'
-    return dict(claim=e['claim'], paper=signed(e['gap'], 1), ours=signed(mean(d) if d else None, 1), seeds=len(d) or None,
+    return dict(claim=e['claim'], paper=signed(e['gap']), ours=signed(mean(d) if d else None), seeds=len(d) or None,
                 ratio=signed(e['ratio'], 2), interval=within, verdict='not run yet' if e['verdict'] == 'not run' else e['verdict'])
 
 # %% ../../nbs/components/experiments/04_effects.ipynb #f14b8791

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['VERDICTS', 'VERDICT_COLOURS', 'MARKS', 'Cell', 'table_of', 'cells', 'Claim', 'side', 'of_same_runs', 'in_words',
            'claims', 'reach', 'detectable', 'verdict', 'noise', 'pooled', 'scale_of', 'cell_config', 'setting_of',
-           'measure_of', 'differences', 'commands', 'opinion', 'verdict_of', 'verdicts', 'tally', 'claim_row', 'report',
-           'beside', 'forest']
+           'measure_of', 'differences', 'commands', 'opinion', 'verdict_of', 'verdicts', 'signed', 'tally', 'claim_row',
+           'report', 'beside', 'forest']
 
 # %% ../../nbs/components/experiments/03_paper_claims.ipynb #2e78bcfb
 import csv, math, shlex
@@ -280,6 +280,13 @@ def verdicts(found:list, # from `sshpe.experiments.summaries.results`
     scale = scale_of(found)
     return [v for v in (verdict_of(c, found, sds, scale) for c in mine) if verdict in ('', v['verdict'])]
 
+# %% ../../nbs/components/experiments/03_paper_claims.ipynb #signed01
+def signed(x, # a number, or None
+           digits:int=1, # behind the point
+          )->str: # '' where there is none
+    "A number with its sign."
+    return '' if x is None else f'{x:+.{digits}f}'
+
 # %% ../../nbs/components/experiments/03_paper_claims.ipynb #b5314f44
 def tally(said:list, # from `verdicts`
          kinds=VERDICTS, # the verdicts that there are
@@ -290,11 +297,10 @@ def tally(said:list, # from `verdicts`
 def claim_row(v:dict, # one of `verdicts`
              )->dict: # column -> value
     "A claim as a row of a table."
-    sign = lambda x: '' if x is None else f'{x:+.1f}'
-    within = f'{sign(v["low"])} … {sign(v["high"])}' if v.get('low') is not None else ''
-    return dict(paper=v['paper'], table=v['table'], claim=v['claim'], paper_gap=sign(v['gap']),
-                seeds=len(v['seeds']) or None, ours=sign(v.get('mean')), interval=within,
-                could_find=v.get('detectable'), verdict=v['verdict'], pooled=v.get('pooled', ''), PCK=sign(v.get('PCK')))
+    within = f'{signed(v["low"])} … {signed(v["high"])}' if v.get('low') is not None else ''
+    return dict(paper=v['paper'], table=v['table'], claim=v['claim'], paper_gap=signed(v['gap']),
+                seeds=len(v['seeds']) or None, ours=signed(v.get('mean')), interval=within,
+                could_find=v.get('detectable'), verdict=v['verdict'], pooled=v.get('pooled', ''), PCK=signed(v.get('PCK')))
 
 def report(said:list, # from `verdicts`
           )->str:
