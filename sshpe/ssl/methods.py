@@ -56,8 +56,8 @@ method(SUPERVISED, 'pose-cons', 'One network; it predicts on a strong view what 
 
 DUALPOSE = method(SUPERVISED, 'dual-pose', 'Two students; each predicts on a strong view what the other says about the weak one.',
     *table1('DualPose A'),
-    ('denoise', 'Table 2', 'DualPose'), ('denoise', 'Table 3', 'DualPose', 'labels=0 backbone=resnet50'), ('denoise', 'Table 4', 'DualPose'),
-    ('denoise', 'Table 5', 'DualPose', 'labels=0'), ('denoise', 'Table 6', '1 weak'), lam=1., students=2)
+    ('denoise', 'Table 2', 'DualPose'), ('denoise', 'Table 3', 'DualPose', 'labels=0 backbone=resnet50'), ('denoise', 'Table 5', 'DualPose', 'labels=0'),
+    lam=1., students=2)
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #bf8b0bfa
 HARDER = {'jc': ('joints cut out of the picture', JointCutout()), 'ra': ('RandAugment', RandAugment()), 'cutout': ('patches cut out at random places', Cutout())}
@@ -73,7 +73,9 @@ for base in ('pose-cons', 'dual-pose'):
 # %% ../../nbs/components/ssl/08_methods.ipynb #4983874a
 HARD = Affine(Uniform(-60, 60), 1., Beta(2, 2, .6, 1.4), .5)  # always turned, and scaled further than a weak view (not in the text)
 
-method('dual-pose', 'multi-view', 'DualPose whose weak heatmap becomes the maximum over one weak and K strong views.',
+method('dual-pose', 'dual-pose-eval', 'DualPose whose teachers answer with running statistics instead of those of their batch.',
+    ('denoise', 'Table 4', 'DualPose'), ('denoise', 'Table 6', '1 weak'), teacher_mode='eval')
+method('dual-pose-eval', 'multi-view', 'DualPose whose weak heatmap becomes the maximum over one weak and K strong views.',
     ('denoise', 'Table 4', '+ multi-view'), ('denoise', 'Table 6', '1 weak + K strong, max'), K=2, strong=HARD, strong_cut='canvas')
 method('multi-view', 'multi-view-refine', 'Multi-view pooling; sure peaks become clean Gaussians, the others carry no loss.',
     ('denoise', 'Table 4', '+ threshold-and-refine'), *figure5('no selection'),
@@ -165,9 +167,9 @@ JOINED = 'nobody yet', 'both papers joined'
 method('pose-mum-plus', 'pose-mum-refine', 'pose-mum-plus, taught by threshold-and-refine on the mean of three weak views.', (*JOINED, 'Pose-MUM+ with refined targets'),
     n_weak=3, pool='mean', refined=True, tau=.3)
 method('denoise-select', 'denoise-mum', 'Cleaned and selected targets; the students\' pictures and features are mixed.', (*JOINED, 'refined targets + Pose-MUM'), student_branches=((Mix(),),))
-method('denoise-select', 'denoise-eman', 'denoise-select with an EMAN teacher for each student.', (*JOINED, 'refined targets + EMAN'), teacher='eman', teacher_mode='eval')
+method('denoise-select', 'denoise-eman', 'denoise-select with an EMAN teacher for each student.', (*JOINED, 'refined targets + EMAN'), teacher='eman')
 method('denoise-mum', 'denoise-doubt', 'denoise-mum whose teachers look at mixed views, too, so that doubt about hidden parts counts.', (*JOINED, 'uncertainty over mixed views'), teacher_perturbations=(Mix(),))
-method('denoise-mum', 'denoise-mum-eman', 'denoise-mum with an EMAN teacher for each student.', (*JOINED, 'refined targets + Pose-MUM + EMAN'), teacher='eman', teacher_mode='eval')
+method('denoise-mum', 'denoise-mum-eman', 'denoise-mum with an EMAN teacher for each student.', (*JOINED, 'refined targets + Pose-MUM + EMAN'), teacher='eman')
 len(RECIPES)
 
 # %% ../../nbs/components/ssl/08_methods.ipynb #69d28e56
