@@ -3,7 +3,8 @@
 Rounding differs between processors and versions of torch. The file has a record for each `machine` on which it was written; on others, losses must agree
 closely with all of them, those of ten steps within 1 %: a difference in rounding grows tenfold every three steps, and later another joint passes the gate.
 To add this machine's record: python tests/test_bits.py; after a change that is meant to change figures, remove the file first.
-Meant so far: patches are aimed at where joints are between pixels, no longer at the brightest pixel (denoise-select-jc, sspcm).
+Meant so far: patches are aimed at where joints are between pixels, no longer at the brightest pixel (denoise-select-jc, sspcm); teachers of
+denoise-select and what is made from it answer with running statistics.
 """
 import hashlib, json
 from pathlib import Path

@@ -144,7 +144,8 @@ def fake(recipe, seed, AP, labels=100, PCK=60., extra=''):
 
 def test_verdicts_are_paired_by_seed():
     shift = [0, 10, -10, 4]
-    found = [fake('dual-pose', s, 20+shift[s]) for s in range(4)] + [fake('multi-view', s, 22+shift[s]+.1*s) for s in range(4)] + [fake('multi-view', 9, 99.), fake('supervised', 100, 1.)]
+    found = [fake(r, s, 20+shift[s]) for r in ('dual-pose', 'dual-pose-eval') for s in range(4)] + [fake('multi-view', s, 22+shift[s]+.1*s) for s in range(4)]
+    found += [fake('multi-view', 9, 99.), fake('supervised', 100, 1.)]
     v = paper_claims.verdicts(found, 'denoise', 'Table 4')[0]
     assert v['claim'] == '+ multi-view > DualPose' and v['seeds'] == [0, 1, 2, 3] and v['mean'] == pytest.approx(2.15, abs=1e-3)
     assert v['verdict'] == 'confirmed' and v['gap'] == pytest.approx(2.24) and v['network'] == 'ensemble' and v['measure'] == 'AP_box'
@@ -248,7 +249,7 @@ def test_worth_lies_where_the_curve_is(score, levels):
 
 
 def test_command_line(capsys, tmp_path):
-    for r, AP in (('dual-pose', 20.), ('multi-view', 25.)):
+    for r, AP in (('dual-pose-eval', 20.), ('multi-view', 25.)):
         for s in range(3): (tmp_path/f'{r}-people-100-s{s}.json').write_text(json.dumps(fake(r, s, AP+s/10)))
     assert main(['claims', '--json', '--results', str(tmp_path)]) == 0
     said = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)

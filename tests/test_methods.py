@@ -40,7 +40,8 @@ def test_no_row_stands_twice():
 def changes(a, b): return set(difference(RECIPES[a], RECIPES[b])) - {'epochs', 'drop_epochs'}
 
 @pytest.mark.parametrize('a, b, what', [
-    ('dual-pose', 'multi-view', {'K', 'strong', 'strong_cut'}), ('multi-view', 'multi-view-refine', {'gate', 'refined'}), ('multi-view-refine', 'denoise-select', {'margin'}),
+    ('dual-pose', 'dual-pose-eval', {'teacher_mode'}), ('dual-pose-eval', 'multi-view', {'K', 'strong', 'strong_cut'}),
+    ('multi-view', 'multi-view-refine', {'gate', 'refined'}), ('multi-view-refine', 'denoise-select', {'margin'}),
     ('pose-cons', 'pose-cons-ema-0.6', {'teacher'}), ('pose-cons-ema-0.6', 'pose-cons-eman-0.6', {'teacher', 'teacher_mode'}), ('pose-cons', 'mum', {'student_branches'}),
     ('pose-mum-at', 'pose-mum', {'student_view'}), ('pose-mum', 'pose-mum-plus', {'teacher', 'teacher_mode'}), ('pose-mum-plus', 'pose-mum-plus-0.9', {'decay'}),
     ('pseudo-pose', 'data-distill', {'n_weak', 'pool'}), ('denoise-select', 'denoise-mum', {'student_branches'}), ('denoise-mum', 'denoise-doubt', {'teacher_perturbations'})])
