@@ -110,7 +110,9 @@ def aggregate(a:Answers, r:Recipe)->PseudoLabels:
     looks = shared_pool(a, r)
     P = pool(looks.H, looks.seen, r.pool)
     u = uncertainty(looks.H, looks.seen)
-    chosen, trusts_self = SELECTIONS[r.selection].choose(P, u, r.margin)
+    rule = SELECTIONS[r.selection]
+    passes = P.amax((-2, -1)) > threshold(P, r.tau, r.keep)
+    chosen, trusts_self = rule.choose(P, u.masked_fill(~passes, math.inf) if rule.accepted else u, r.margin)
     agreed = spread(a.H, a.seen, chosen) <= r.agree*chosen.shape[-2]/256 if r.agree and r.small_loss < 1 else None
     return PseudoLabels(a.H, a.seen, P, u, chosen, trusts_self, threshold(chosen, r.tau, r.keep), agreed)
 

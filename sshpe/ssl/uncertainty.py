@@ -89,6 +89,7 @@ class Selection:
     students:tuple = (1, 2) # how many there can be
     n_teachers:int|None = None # how many of them have teachers that answer; None = all
     memories:tuple|None = None # further teachers that it compares with the first ones, see `Recipe.memories`; None = any, whose looks join one pool
+    accepted:bool = False # does a pool below the gate count as infinitely uncertain?
 
-SELECTIONS = {'uncertainty': Selection(lower_uncertainty), 'relative': Selection(lower_relative_uncertainty),
+SELECTIONS = {'uncertainty': Selection(lower_uncertainty), 'accepted': Selection(lower_uncertainty, accepted=True), 'relative': Selection(lower_relative_uncertainty),
               'closest': Selection(closest_pair, (3,), 2, ('epoch',))}
