@@ -2,6 +2,8 @@
 import math
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
+from sshpe.ssl.methods import recipe
+from sshpe.ssl.pseudo import aggregate, Answers
 from sshpe.ssl.uncertainty import deviation, lower_relative_uncertainty, lower_uncertainty, select, SELECTIONS, trusts_self, uncertainty
 from test_denoise import case, seeds, shapes
 
@@ -71,3 +73,17 @@ def test_selection_by_relative_doubt():
     assert own.flatten().tolist() == [False, True] and chosen.flatten().tolist() == pytest.approx([.9, .9])
     assert theirs.flatten().tolist() == pytest.approx([.2, .2])
     assert lower_relative_uncertainty(P, u, .5)[0].flatten().tolist() == pytest.approx([.9, .2])  # the margin: both learn from the other
+
+@given(st.integers(0, 2**32-1), st.sampled_from([0., .05, math.inf]), st.sampled_from(['uncertainty', 'accepted']))
+def test_whose_map_teaches_joint_by_joint(seed, m, selection):
+    "Two students, three views, four joints; of 48 maps about half pass the gate."
+    g = np.random.default_rng(seed)
+    H = g.random((2, 2, 3, 4, 5, 4))*g.random((2, 2, 1, 4, 1, 1))
+    a = Answers(torch.tensor(H, dtype=torch.float32), torch.ones(2, 3, 1, 5, 4, dtype=torch.bool))
+    said = aggregate(a, recipe('denoise-select', 'tiny', selection=selection, margin=m, tau=.5)[0])
+    for s, b, j in np.ndindex(2, 2, 4):
+        mine, theirs = H[s,b,:,j], H[1-s,b,:,j]
+        if selection == 'accepted' and (mine.max() > .5) != (theirs.max() > .5) and m < math.inf: own = mine.max() > .5
+        else: own = m < math.inf and mine.std(0).max() < theirs.std(0).max()-m
+        if selection == 'accepted' and max(mine.max(), theirs.max()) <= .5: own = False # nobody teaches
+        assert said.trusts_self[s,b,j] == own and np.allclose(said.chosen[s,b,j], (mine if own else theirs).max(0), atol=1e-6)

@@ -160,6 +160,8 @@ len(RECIPES)
 # %% ../../nbs/components/ssl/08_methods.ipynb #b546d8a5
 DIAGNOSIS = 'this kit', 'what the diagnosis asks for'
 method('denoise-select', 'denoise-relative', 'denoise-select whose students compare their uncertainty as a share of the peak.', (*DIAGNOSIS, 'selection by relative uncertainty'), selection='relative')
+method('denoise-select', 'denoise-accepted', 'denoise-select whose students choose among maps that pass the gate: a faint map is not sure, it is faint.',
+    (*DIAGNOSIS, 'selection among accepted maps'), selection='accepted')
 method('denoise-select', 'denoise-share', 'denoise-select whose gate lets a share of the joints through, the highest peaks first: it does not wear out.', (*DIAGNOSIS, 'a gate by share'), gate=0, keep=.6)
 method('multi-view', 'multi-view-raised', 'multi-view whose pooled maps stand on their own floor, not on that of the loudest view.', (*DIAGNOSIS, 'a maximum without its floor'), pool='raised')
 

@@ -111,8 +111,8 @@ def aggregate(a:Answers, r:Recipe)->PseudoLabels:
     P = pool(looks.H, looks.seen, r.pool)
     u = uncertainty(looks.H, looks.seen)
     rule = SELECTIONS[r.selection]
-    passes = P.amax((-2, -1)) > threshold(P, r.tau, r.keep)
-    chosen, trusts_self = rule.choose(P, u.masked_fill(~passes, math.inf) if rule.accepted else u, r.margin)
+    asked = u.masked_fill(P.amax((-2, -1)) <= threshold(P, r.tau, r.keep), math.inf) if rule.accepted else u
+    chosen, trusts_self = rule.choose(P, asked, r.margin)
     agreed = spread(a.H, a.seen, chosen) <= r.agree*chosen.shape[-2]/256 if r.agree and r.small_loss < 1 else None
     return PseudoLabels(a.H, a.seen, P, u, chosen, trusts_self, threshold(chosen, r.tau, r.keep), agreed)
 
