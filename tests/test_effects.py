@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats
 from sshpe.experiments import effects, paper_claims
-from sshpe.experiments.effects import bar, BY_CONSTRUCTION, by_question, changed, counted, effect, paper_share, QUESTIONS, SIZED, way
+from sshpe.experiments.effects import ablations, bar, BY_CONSTRUCTION, by_question, changed, counted, effect, nearness, paper_share, QUESTIONS, SIZED, way
 from sshpe.experiments.paper_claims import claims, of_same_runs, report, verdicts
 from sshpe.experiments.sweep import plan
 from test_ledger import fake
@@ -74,6 +74,17 @@ def test_ensembles_are_counted_with_nobody():
     assert sum(counted(found).values()) == len(claims())-20 and counted(found)['not run'] == len(claims())-20-len(ran)+len(own)
     said = report(verdicts(ledger()))
     assert 'not counted: 20' in said and f'not run {counted(found)["not run"]}' in said
+
+def test_how_near_our_differences_are():
+    "Two of three claims have the paper's sign; the distances are 1, 4 and 2. What has no runs or no figure in the paper is not counted."
+    said = [dict(differences=d, gap=g) for d, g in (([2., 4.], 2.), ([-3.], 1.), ([-1.], -3.), ([], 5.), ([1.], None), ([1.], 0.))]
+    assert nearness(said) == dict(claims=3, sign=2, off=2.) and nearness(said[3:]) == dict(claims=0, sign=0, off=None)
+
+def test_ablations_are_the_claims_of_three_tables():
+    runs = [fake(r, 0, v) for r, v in (('dual-pose-eval', 20.), ('multi-view', 22.), ('multi-view-refine', 21.))]
+    said = {e['claim']: e['differences'] for e in ablations(runs)}
+    assert len(said) == sum(c.paper == 'denoise' and c.table in ('Table 4', 'Table 6', 'Table 7') for c in claims())
+    assert said['+ multi-view > DualPose'] == pytest.approx([2.]) and said['+ threshold-and-refine > + multi-view'] == pytest.approx([-1.])
 
 def test_the_way_is_what_a_method_wins_over_what_all_labels_win():
     rows = {r['method']: r for r in way(ledger())}

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['BY_CONSTRUCTION', 'QUESTIONS', 'FEW', 'PART', 'POINTS', 'SIZED', 'more_people', 'in_tables', 'question', 'bar',
-           'effect', 'effects', 'by_question', 'counted', 'size_row', 'picture', 'paper_share', 'way', 'changed']
+           'effect', 'effects', 'by_question', 'counted', 'ablations', 'nearness', 'size_row', 'picture', 'paper_share',
+           'way', 'changed']
 
 # %% ../../nbs/components/experiments/04_effects.ipynb #26976e2c
 from statistics import mean, median
-from .paper_claims import cells, Claim, claims, of_same_runs, signed, tally, VERDICT_COLOURS
+from .paper_claims import cells, Claim, claims, of_same_runs, signed, tally, VERDICT_COLOURS, verdicts
 from .summaries import interval, sample
 from ..runs import run
 
@@ -83,6 +84,17 @@ def counted(found:list, # from `effects`
            )->dict: # verdict -> how many
     "How many claims have which verdict, those by construction left out."
     return tally([e for e in found if not e['by_construction']], SIZED)
+
+def ablations(runs:list, # from `sshpe.experiments.summaries.summaries`
+             )->list: # of dicts, as from `effects`
+    "The claims of the denoising paper's Tables 4, 6 and 7, table by table."
+    return [effect(v) for t in ('Table 4', 'Table 6', 'Table 7') for v in verdicts(runs, 'denoise', t)]
+
+def nearness(found:list, # from `effects`
+            )->dict: # 'claims' with runs and a figure in the paper; how many have its 'sign'; the median distance from its difference, 'off', points
+    "How near our differences are to the paper's."
+    both = [(mean(e['differences']), e['gap']) for e in found if e['differences'] and e['gap']]
+    return dict(claims=len(both), sign=sum(x*g > 0 for x, g in both), off=median(abs(x-g) for x, g in both) if both else None)
 
 def size_row(e:dict, # one of `effects`
             )->dict: # column -> value

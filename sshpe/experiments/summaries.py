@@ -206,8 +206,9 @@ def summaries(folder=None, # None: data/results/mini
 # %% ../../nbs/components/experiments/01_summaries.ipynb #cb02f71b
 def first_ledger(which:str='first', # folder below data/results
                 )->list: # of dicts, as from `summaries`
-    "Runs of the first miniature: crops of 96x64, 900 steps, strong views no harder than weak ones. They stand until the grids are trained again."
-    return summaries(run.home()/'data/results'/which, current=False)
+    "Runs of the first miniature: crops of 96x64, 900 steps, strong views no harder than weak ones. All teachers had their batch's statistics, so its DualPose stands for Table 4's, too."
+    found = summaries(run.home()/'data/results'/which, current=False)
+    return found+[d | dict(run=d['run'].replace('dual-pose', 'dual-pose-eval', 1)) for d in found if d['run'].startswith('dual-pose-people')]
 
 def evidence()->list: # of dicts, as from `summaries`
     "All committed runs of the present scale; those with seeds for tuning, the ladder's, only say how noisy runs are."
