@@ -7,6 +7,7 @@ from scipy import stats
 from sshpe.experiments import effects, paper_claims
 from sshpe.experiments.effects import ablations, bar, BY_CONSTRUCTION, by_question, changed, counted, effect, nearness, paper_share, QUESTIONS, SIZED, way
 from sshpe.experiments.paper_claims import claims, of_same_runs, report, verdicts
+from sshpe.experiments.summaries import evidence, first_ledger
 from sshpe.experiments.sweep import plan
 from test_ledger import fake
 
@@ -79,6 +80,12 @@ def test_how_near_our_differences_are():
     "Two of three claims have the paper's sign; the distances are 1, 4 and 2. What has no runs or no figure in the paper is not counted."
     said = [dict(differences=d, gap=g) for d, g in (([2., 4.], 2.), ([-3.], 1.), ([-1.], -3.), ([], 5.), ([1.], None), ([1.], 0.))]
     assert nearness(said) == dict(claims=3, sign=2, off=2.) and nearness(said[3:]) == dict(claims=0, sign=0, off=None)
+
+def test_every_committed_claim_has_a_verdict():
+    "Some have one seed, some compare for likeness, some have runs of one seed and nothing that tells the noise."
+    for runs in (evidence(), first_ledger(), [fake('denoise-select', 0, 20.), fake('dual-pose', 0, 19.)]):
+        found = effects.effects(verdicts(runs))
+        assert {e['verdict'] for e in found} <= set(SIZED) and any(e['verdict'] == 'open' for e in found)
 
 def test_ablations_are_the_claims_of_three_tables():
     runs = [fake(r, 0, v) for r, v in (('dual-pose-eval', 20.), ('multi-view', 22.), ('multi-view-refine', 21.))]

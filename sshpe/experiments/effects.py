@@ -57,7 +57,7 @@ def effect(v:dict, # one of `sshpe.experiments.paper_claims.verdicts`
     out = {**v, 'question': question(c), 'ratio': None, 'ratio_low': None, 'ratio_high': None}
     if not g or not d: return out
     out['ratio'] = round(mean(d)/g, 3)
-    if len(d) < FEW and v.get('pooled_low') is not None: (low, high), near, out['verdict'] = (v['pooled_low'], v['pooled_high']), v['pooled_90'], v['pooled']
+    if len(d) < FEW and v.get('pooled') and v['pooled_low'] is not None: (low, high), near, out['verdict'] = (v['pooled_low'], v['pooled_high']), v['pooled_90'], v['pooled']
     elif len(d) > 1: (low, high), near = interval(d)[1:], interval(d, .9)[1:]
     else: return out
     if v['margin'] is None and -bar(g) < near[0] and near[1] < bar(g): out['verdict'] = 'level'
