@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BY_CONSTRUCTION', 'QUESTIONS', 'FEW', 'PART', 'POINTS', 'SIZED', 'more_people', 'in_tables', 'question', 'bar',
-           'effect', 'effects', 'by_question', 'counted', 'ablations', 'nearness', 'size_row', 'picture', 'paper_share',
+           'effect', 'effects', 'by_question', 'counted', 'size_row', 'ablations', 'nearness', 'picture', 'paper_share',
            'way', 'changed']
 
 # %% ../../nbs/components/experiments/04_effects.ipynb #26976e2c
@@ -85,6 +85,14 @@ def counted(found:list, # from `effects`
     "How many claims have which verdict, those by construction left out."
     return tally([e for e in found if not e['by_construction']], SIZED)
 
+def size_row(e:dict, # one of `effects`
+            )->dict: # column -> value
+    "A claim as a row of a table."
+    d, within = e['differences'], '' if e['ratio_low'] is None else f'{e["ratio_low"]:+.2f} … {e["ratio_high"]:+.2f}'
+    return dict(claim=e['claim'], paper=signed(e['gap']), ours=signed(mean(d) if d else None), seeds=len(d) or None,
+                ratio=signed(e['ratio'], 2), interval=within, verdict='not run yet' if e['verdict'] == 'not run' else e['verdict'])
+
+# %% ../../nbs/components/experiments/04_effects.ipynb #nearness1
 def ablations(runs:list, # from `sshpe.experiments.summaries.summaries`
              )->list: # of dicts, as from `effects`
     "The claims of the denoising paper's Tables 4, 6 and 7, table by table."
@@ -95,13 +103,6 @@ def nearness(found:list, # from `effects`
     "How near our differences are to the paper's."
     both = [(mean(e['differences']), e['gap']) for e in found if e['differences'] and e['gap']]
     return dict(claims=len(both), sign=sum(x*g > 0 for x, g in both), off=median(abs(x-g) for x, g in both) if both else None)
-
-def size_row(e:dict, # one of `effects`
-            )->dict: # column -> value
-    "A claim as a row of a table."
-    d, within = e['differences'], '' if e['ratio_low'] is None else f'{e["ratio_low"]:+.2f} … {e["ratio_high"]:+.2f}'
-    return dict(claim=e['claim'], paper=signed(e['gap']), ours=signed(mean(d) if d else None), seeds=len(d) or None,
-                ratio=signed(e['ratio'], 2), interval=within, verdict='not run yet' if e['verdict'] == 'not run' else e['verdict'])
 
 # %% ../../nbs/components/experiments/04_effects.ipynb #f14b8791
 def picture(found:list, # from `effects`
