@@ -1,5 +1,5 @@
 "The step against steps written from the papers' equations in numpy; resume, seeds, telemetry and prediction."
-import math, pickle, shutil
+import copy, math, pickle, shutil
 from dataclasses import replace
 import numpy as np, pytest, torch, torch.nn as nn
 from hypothesis import given, settings, strategies as st
@@ -58,6 +58,10 @@ def gradients(nets):
 
 def clear(nets):
     for f in nets: f.zero_grad(set_to_none=True)
+
+def answer(f, x, mode):
+    "What a teacher says in mode 'train' or 'eval'; its statistics stay as they are."
+    with torch.no_grad(): return copy.deepcopy(f).train(mode == 'train')(x).double().numpy()
 
 # people in order
 
@@ -130,11 +134,11 @@ def by_ours(store, rows, M, weak=None):
     x = x if weak is None else x*torch.tensor(uncovered(M, weak))
     return x.contiguous(memory_format=torch.channels_last)
 
-def dualpose(f1, f2, lab, unl, rows, weak, strong, p, lam, see):
+def dualpose(f1, f2, teachers, mode, lab, unl, rows, weak, strong, p, lam, see):
     T, W = (torch.tensor(np.stack(a)) for a in zip(*(label(lab, i, weak, p) for i in rows)))
     x = see(lab, rows, weak)
     supervised = sum(((f(x)-T)**2*W[:,:,None,None]).mean() for f in (f1, f2))  # Eq. 1
-    with torch.no_grad(): He1, He2 = (f(see(unl, rows, weak)).double().numpy() for f in (f1, f2))  # Eq. 2
+    He1, He2 = (answer(f, see(unl, rows, weak), mode) for f in teachers)  # Eq. 2
     strong = strong@weak  # a second movement of the weak crop
     Hh1, Hh2 = (f(see(unl, rows, strong, weak)) for f in (f1, f2))
     R = strong@np.linalg.inv(weak)
@@ -151,11 +155,12 @@ def test_dualpose_is_the_papers(name, changes, weak, strong):
     r, p = method(name, **changes)
     r = replace(r, weak=fixed(*weak), strong=fixed(*strong))
     (f1, f2), _ = networks(r, p)
+    before = copy.deepcopy([f1, f2])
     lab, unl, rows = people(1), people(2), np.array([5, 0, 3])
     out = step([f1, f2], [f1, f2], fetch(lab, rows), fetch(unl, rows), Setup(r, p, S5.flip), lam=.7, key=(0, 0))
     out.loss.backward(); ours = gradients([f1, f2]); clear([f1, f2])
-    loss_by_hand = dualpose(f1, f2, lab, unl, rows, matrix3(*weak, SIZE), matrix3(*strong, SIZE), p, .7, by_hand).item()
-    truth = dualpose(f1, f2, lab, unl, rows, matrix3(*weak, SIZE), matrix3(*strong, SIZE), p, .7, by_ours)
+    paper = lambda see: dualpose(f1, f2, before, r.teacher_mode, lab, unl, rows, matrix3(*weak, SIZE), matrix3(*strong, SIZE), p, .7, see)
+    loss_by_hand, truth = paper(by_hand).item(), paper(by_ours)
     truth.backward(); theirs = gradients([f1, f2])
     assert math.isclose(out.loss.item(), loss_by_hand, rel_tol=1e-4)
     assert math.isclose(out.loss.item(), truth.item(), rel_tol=1e-5)
@@ -198,15 +203,16 @@ def test_denoise_select_is_the_papers(changes):
     r, p = method('denoise-select', decode='quarter', **changes)
     fs, _ = networks(r, p)
     lab, unl, rows, lam = hidden(people(1)), people(2), np.array([5, 0, 3]), .7
-    go = lambda r: step(fs, fs, fetch(lab, rows), fetch(unl, rows), Setup(r, p, S5.flip), lam=lam, key=(3, 4))
-    o = go(r).pseudo  # only to find a gate that some joints pass, and a margin that decides
+    go = lambda fs: step(fs, fs, fetch(lab, rows), fetch(unl, rows), Setup(r, p, S5.flip), lam=lam, key=(3, 4))
+    before = copy.deepcopy(fs)
+    o = go(copy.deepcopy(fs)).pseudo  # only to find a gate that some joints pass, and a margin that decides
     if r.tau > -math.inf: r = replace(r, tau=o.chosen.amax((-2,-1)).quantile(.4).item()+1e-4)
     if r.margin: r = replace(r, margin=(o.u[0]-o.u[1]).abs().median().item()+1e-5)
-    out = go(r)
+    out = go(fs)
     out.loss.backward(); ours = gradients(fs); clear(fs)
     M = np.concatenate([out.views.M.double().numpy(), np.broadcast_to([[[[0, 0, 1.]]]], (3, len(r.affines), 1, 3))], 2)
     X = [torch.cat([by_ours(unl, [i], M[b,v], M[b,0] if v >= r.n_weak and r.strong_cut == 'weak' else None) for b, i in enumerate(rows)]) for v in range(len(r.affines))]
-    with torch.no_grad(): answers = np.stack([np.stack([f(x).double().numpy() for x in X[:r.n_pooled]]) for f in fs])
+    answers = np.stack([np.stack([answer(f, x, r.teacher_mode) for x in X[:r.n_pooled]]) for f in before])
     T, W = denoised(answers, M, r, p)
     # Eq. 8
     counts = np.stack([covered(m, r, p) for m in M]) if r.strong_cut == 'canvas' else np.ones((3, *p.map))
@@ -575,10 +581,9 @@ def test_a_view_from_the_canvas_teaches_only_what_a_pooled_view_has_shown(seed):
 @pytest.mark.parametrize('oracle', ['gate', 'kept places', 'all places'])
 def test_hidden_labels_correct_targets(oracle):
     r, p = method('denoise-select', oracle=oracle, tau=-math.inf if oracle == 'all places' else .05)
-    fs, _ = networks(r, p)
     store = people(2)
     store.extent *= 4
-    go = lambda r: step(fs, fs, fetch(people(1), np.arange(6)), fetch(store, np.arange(6)), Setup(r, p, S5.flip), lam=1., key=(0, 0))
+    go = lambda r: step(*networks(r, p), fetch(people(1), np.arange(6)), fetch(store, np.arange(6)), Setup(r, p, S5.flip), lam=1., key=(0, 0))
     ours, plain, M = go(r).targets[0], go(replace(r, oracle='')).targets[0], go(r).views.M.numpy()
     T, W, T0, W0, v = ours.T[-1], ours.w[-1], plain.T[-1], plain.w[-1], ours.view
     counts = [0, 0]
