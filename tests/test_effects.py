@@ -89,7 +89,7 @@ def test_every_committed_claim_has_a_verdict():
 
 def test_ablations_are_the_claims_of_three_tables():
     runs = [fake(r, 0, v) for r, v in (('dual-pose-eval', 20.), ('multi-view', 22.), ('multi-view-refine', 21.))]
-    said = {e['claim']: e['differences'] for e in ablations(runs)}
+    said = {e['claim']: e['differences'] for e in ablations(effects.effects(verdicts(runs)))}
     assert len(said) == sum(c.paper == 'denoise' and c.table in ('Table 4', 'Table 6', 'Table 7') for c in claims())
     assert said['+ multi-view > DualPose'] == pytest.approx([2.]) and said['+ threshold-and-refine > + multi-view'] == pytest.approx([-1.])
 

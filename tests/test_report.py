@@ -301,8 +301,7 @@ def test_asked_to_stop_it_saves_first(sticks, tmp_path, how):
         began(p, where)
         p.send_signal(how)
         _, err = p.communicate(timeout=120)
-    last = err.splitlines()[-1] # before it, jupyter's heartbeat may complain of a port that another test has taken
-    assert p.returncode == 130 and last.startswith('sshpe: stopped; the state is saved') and 'goes on' in last and 'KeyboardInterrupt' not in err, err
+    assert p.returncode == 130 and err.startswith('sshpe: stopped; the state is saved') and 'goes on' in err, err
     assert torch.load(where/'state.pt', weights_only=True)['t'] >= 8 and not run.held(where) and (where/'train.ipynb').exists()
 
 

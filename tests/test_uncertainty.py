@@ -81,9 +81,8 @@ def test_whose_map_teaches_joint_by_joint(seed, m, selection):
     H = g.random((2, 2, 3, 4, 5, 4))*g.random((2, 2, 1, 4, 1, 1))
     a = Answers(torch.tensor(H, dtype=torch.float32), torch.ones(2, 3, 1, 5, 4, dtype=torch.bool))
     said = aggregate(a, recipe('denoise-select', 'tiny', selection=selection, margin=m, tau=.5)[0])
+    doubt = lambda maps: math.inf if selection == 'accepted' and maps.max() <= .5 else maps.std(0).max()
     for s, b, j in np.ndindex(2, 2, 4):
         mine, theirs = H[s,b,:,j], H[1-s,b,:,j]
-        if selection == 'accepted' and (mine.max() > .5) != (theirs.max() > .5) and m < math.inf: own = mine.max() > .5
-        else: own = m < math.inf and mine.std(0).max() < theirs.std(0).max()-m
-        if selection == 'accepted' and max(mine.max(), theirs.max()) <= .5: own = False # nobody teaches
+        own = doubt(mine) < doubt(theirs)-m
         assert said.trusts_self[s,b,j] == own and np.allclose(said.chosen[s,b,j], (mine if own else theirs).max(0), atol=1e-6)

@@ -9,7 +9,7 @@ __all__ = ['BY_CONSTRUCTION', 'QUESTIONS', 'FEW', 'PART', 'POINTS', 'SIZED', 'mo
 
 # %% ../../nbs/components/experiments/04_effects.ipynb #26976e2c
 from statistics import mean, median
-from .paper_claims import cells, Claim, claims, of_same_runs, signed, tally, VERDICT_COLOURS, verdicts
+from .paper_claims import cells, Claim, claims, of_same_runs, signed, tally, VERDICT_COLOURS
 from .summaries import interval, sample
 from ..runs import run
 
@@ -57,7 +57,7 @@ def effect(v:dict, # one of `sshpe.experiments.paper_claims.verdicts`
     out = {**v, 'question': question(c), 'ratio': None, 'ratio_low': None, 'ratio_high': None}
     if not g or not d: return out
     out['ratio'] = round(mean(d)/g, 3)
-    if len(d) < FEW and v.get('pooled') and v['pooled_low'] is not None: (low, high), near, out['verdict'] = (v['pooled_low'], v['pooled_high']), v['pooled_90'], v['pooled']
+    if len(d) < FEW and v.get('pooled'): (low, high), near, out['verdict'] = (v['pooled_low'], v['pooled_high']), v['pooled_90'], v['pooled']
     elif len(d) > 1: (low, high), near = interval(d)[1:], interval(d, .9)[1:]
     else: return out
     if v['margin'] is None and -bar(g) < near[0] and near[1] < bar(g): out['verdict'] = 'level'
@@ -93,10 +93,11 @@ def size_row(e:dict, # one of `effects`
                 ratio=signed(e['ratio'], 2), interval=within, verdict='not run yet' if e['verdict'] == 'not run' else e['verdict'])
 
 # %% ../../nbs/components/experiments/04_effects.ipynb #nearness1
-def ablations(runs:list, # from `sshpe.experiments.summaries.summaries`
-             )->list: # of dicts, as from `effects`
+def ablations(found:list, # from `effects`
+             )->list: # of those
     "The claims of the denoising paper's Tables 4, 6 and 7, table by table."
-    return [effect(v) for t in ('Table 4', 'Table 6', 'Table 7') for v in verdicts(runs, 'denoise', t)]
+    mine = [e for e in found if e['paper'] == 'denoise' and e['table'] in ('Table 4', 'Table 6', 'Table 7')]
+    return sorted(mine, key=lambda e: e['table'])
 
 def nearness(found:list, # from `effects`
             )->dict: # 'claims' with runs and a figure in the paper; how many have its 'sign'; the median distance from its difference, 'off', points

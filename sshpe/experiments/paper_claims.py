@@ -231,12 +231,13 @@ def opinion(c:Claim, # the claim
             d:list, # differences, one for each seed
             sds:dict, # (measure, network) -> `noise`
             level:float=.95, # see `pooled`
-           )->tuple: # low, high; None where cells are of the same runs, or of several kinds
+           )->tuple: # low, high; None where cells are of the same runs or of several kinds, and where nothing tells the noise
     "The pooled interval of a claim."
     both = (*c.better, *c.worse)
     kinds = {(measure_of(x), x.network) for x in both}
     if len(kinds) > 1 or len({setting_of(x) for x in both}) < len(both): return None, None
-    return pooled(d, *sds[kinds.pop()], len(both), level)
+    low, high = pooled(d, *sds[kinds.pop()], len(both), level)
+    return (low, high) if math.isfinite(low) else (None, None)
 
 # %% ../../nbs/components/experiments/03_paper_claims.ipynb #98a2bc4e
 def verdict_of(c:Claim, # the claim
