@@ -1,5 +1,5 @@
 """Runs: nothing is overwritten, nothing is lost, and a folder tells everything about its run."""
-import json, pickle, subprocess, sys, time
+import json, os, pickle, subprocess, sys, tempfile, time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -476,6 +476,15 @@ def test_a_dead_kernel_keeps_its_notebook(tmp_path):
     nb, out = toy(tmp_path, 'print("so far", flush=True); import os; os._exit(9)')
     with pytest.raises(notebook.Failed, match='kernel died'): notebook.execute(nb, out, dict(n=2))
     assert nbformat.read(out, 4).cells[1].source.endswith('n = 2\n') and not out.with_suffix('.part.ipynb').exists()
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='its kernels listen at ports')
+def test_a_kernel_takes_no_port_and_its_sockets_go_with_it(tmp_path, monkeypatch):
+    place = tempfile.mkdtemp(prefix='k')
+    monkeypatch.setattr(tempfile, 'tempdir', place)
+    nb, out = toy(tmp_path, f'from pathlib import Path; print(sum(p.is_socket() for p in Path({place!r}).iterdir()))')
+    notebook.execute(nb, out, {})
+    assert nbformat.read(out, 4).cells[-1].outputs[0].text == '5\n' and not list(Path(place).iterdir())
 
 
 def test_a_refusal_leaves_nothing_or_what_was_there(tmp_path):

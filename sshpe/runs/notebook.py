@@ -7,9 +7,10 @@ __all__ = ['Failed', 'surroundings', 'store', 'patient', 'sentence', 'execute', 
            'side_by_side', 'stream']
 
 # %% ../../nbs/components/runs/02_notebook.ipynb #1c97c74c
-import logging, os, subprocess, sys, threading, time
+import logging, os, subprocess, sys, tempfile, threading, time
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 import sshpe
 from ..errors import InputError, need
 from ..files import full
@@ -48,10 +49,13 @@ def store(part, # the notebook that papermill wrote
 
 def patient(seconds:float=60, # that a kernel has to end by itself
            ): # class of kernel managers
-    "A kernel that is asked to stop may save what it has learned before it is killed."
+    "A kernel that is asked to stop may save what it has learned before it is killed; it listens at files, since another program can take a free port first."
     from jupyter_client.manager import AsyncKernelManager
-    from traitlets import Float
-    return type('Patient', (AsyncKernelManager,), dict(shutdown_wait_time=Float(seconds)))
+    from traitlets import Float, Unicode
+    files = str(Path(tempfile.gettempdir())/f'sshpe-{uuid4().hex[:12]}')
+    fits = os.name == 'posix' and len(files) < 100  # the path of a socket may have about 104 characters
+    where = dict(transport=Unicode('ipc'), ip=Unicode(files)) if fits else {}
+    return type('Patient', (AsyncKernelManager,), dict(shutdown_wait_time=Float(seconds), **where))
 
 def sentence(e)->str: # of an exception that papermill or nbclient raised
     "Why the notebook failed, in one line."
