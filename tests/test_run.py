@@ -1,5 +1,5 @@
 """Runs: nothing is overwritten, nothing is lost, and a folder tells everything about its run."""
-import json, os, pickle, subprocess, sys, tempfile, time
+import json, os, pickle, shutil, subprocess, sys, tempfile, time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -479,8 +479,9 @@ def test_a_dead_kernel_keeps_its_notebook(tmp_path):
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='its kernels listen at ports')
-def test_a_kernel_takes_no_port_and_its_sockets_go_with_it(tmp_path, monkeypatch):
+def test_a_kernel_takes_no_port_and_its_sockets_go_with_it(tmp_path, monkeypatch, request):
     place = tempfile.mkdtemp(prefix='k')
+    request.addfinalizer(lambda: shutil.rmtree(place))
     monkeypatch.setattr(tempfile, 'tempdir', place)
     nb, out = toy(tmp_path, f'from pathlib import Path; print(sum(p.is_socket() for p in Path({place!r}).iterdir()))')
     notebook.execute(nb, out, {})
