@@ -37,6 +37,7 @@ def holding()->int: # bytes
     now = marked('VmRSS')
     return held() if now is None else now
 
+# %% ../../nbs/components/bench/03b_growth.ipynb #a7e2c914
 def one_step_cost(name:str, # of a recipe
                   n:int=5, # steps that are timed
                   **changes, # fields of recipe or preset, of which text is read
